@@ -1,0 +1,157 @@
+"""People's boxes from a file: JSON, COCO or CSV."""
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from posecov.errors import PosecovError
+
+_COLUMNS = ("image", "x", "y", "width", "height")
+_FORMATS = (
+    "a JSON mapping of picture to list of [x, y, width, height], a COCO list with file_name and bbox, or a CSV with header "
+    + ",".join(_COLUMNS)
+)
+
+
+def read_boxes(path: str | Path) -> dict[str, np.ndarray]:
+    """Boxes of each picture named in a file.
+
+    Four forms are read, boxes always as x, y, width, height in pixels:
+
+    - JSON mapping: ``{"a.jpg": [[x, y, width, height], ...], "nobody.jpg": []}``;
+    - COCO detections: ``[{"file_name": "a.jpg", "bbox": [x, y, width, height]}, ...]``;
+    - COCO annotations: ``{"images": [{"id", "file_name"}], "annotations": [{"image_id", "bbox"}]}``; crowds and
+      categories other than ``person`` are left out;
+    - CSV with the header ``image,x,y,width,height``, one row a box; other columns are ignored.
+
+    Returns:
+        Picture name as in the file, with forward slashes, to (N, 4) float64, in the order of the file.
+
+    Raises:
+        PosecovError: one line that names the file and what is wrong in it.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise PosecovError(f"{path}: is a folder; give a file of boxes ({_FORMATS})")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise PosecovError(f"{path}: no such file of boxes") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise PosecovError(f"{path}: cannot read these boxes ({error})") from None
+    if not text.strip():
+        raise PosecovError(f"{path}: is empty; a file of boxes is {_FORMATS}")
+    if path.suffix.lower() == ".csv":
+        rows = _rows_of_csv(path, text)
+    else:
+        try:
+            content = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise PosecovError(f"{path}: is not valid JSON ({error}); a file of boxes is {_FORMATS}") from None
+        rows = _rows_of_json(path, content)
+    boxes: dict[str, list[np.ndarray]] = {}
+    for name, box, where in rows:
+        people = boxes.setdefault(_key(name), [])
+        if box is not None:
+            people.append(_checked(path, box, where))
+    return {name: np.array(people, dtype=np.float64).reshape(-1, 4) for name, people in boxes.items()}
+
+
+def boxes_of(boxes: Mapping[str, np.ndarray], picture: str | Path) -> np.ndarray | None:
+    """The boxes (N, 4) of a picture, or None when the file does not name it.
+
+    A name in the file may be the picture's full path, its last folders and name, or its name alone; the longest match wins.
+    """
+    picture = Path(picture)
+    if _key(str(picture)) in boxes:
+        return boxes[_key(str(picture))]
+    absolute = picture.absolute()
+    if absolute.as_posix() in boxes:
+        return boxes[absolute.as_posix()]
+    parts = absolute.parts[1:]
+    for start in range(len(parts)):
+        name = "/".join(parts[start:])
+        if name in boxes:
+            return boxes[name]
+    return None
+
+
+# One row is a picture's name, its box (None: the picture is named, with nobody in it), and where it stands in the file.
+_Row = tuple[str, Any, str]
+
+
+def _rows_of_csv(path: Path, text: str) -> list[_Row]:
+    reader = csv.DictReader(text.splitlines(), skipinitialspace=True)
+    header = [name.strip() for name in reader.fieldnames or []]
+    reader.fieldnames = header
+    missing = [name for name in _COLUMNS if name not in header]
+    if missing:
+        raise PosecovError(f"{path}: its first line has no column {missing[0]!r}; it must be {','.join(_COLUMNS)}")
+    rows = []
+    for row in reader:
+        where = f"line {reader.line_num}"
+        if not row["image"]:
+            raise PosecovError(f"{path}: {where} names no picture")
+        values = [row[name] for name in _COLUMNS[1:]]
+        try:
+            rows.append((row["image"], [float(v) for v in values], where))
+        except (TypeError, ValueError):
+            raise PosecovError(f"{path}: {where} is not four numbers x, y, width, height") from None
+    return rows
+
+
+def _rows_of_json(path: Path, content: Any) -> list[_Row]:
+    if isinstance(content, list):
+        return [_detection(path, entry, f"entry {i + 1}") for i, entry in enumerate(content)]
+    if not isinstance(content, dict):
+        raise PosecovError(f"{path}: a file of boxes is {_FORMATS}")
+    if isinstance(content.get("images"), list) and isinstance(content.get("annotations"), list):
+        return _rows_of_coco(path, content)
+    rows: list[_Row] = []
+    for name, people in content.items():
+        if not isinstance(people, list):
+            raise PosecovError(f"{path}: {name!r} must be a list of [x, y, width, height], [] for nobody")
+        rows.append((name, None, ""))
+        rows.extend((name, box, f"box {i + 1} of {name!r}") for i, box in enumerate(people))
+    return rows
+
+
+def _detection(path: Path, entry: Any, where: str) -> _Row:
+    if not isinstance(entry, dict) or not isinstance(entry.get("file_name"), str) or "bbox" not in entry:
+        raise PosecovError(f"{path}: {where} has no 'file_name' and 'bbox'; a file of boxes is {_FORMATS}")
+    return entry["file_name"], entry["bbox"], where
+
+
+def _rows_of_coco(path: Path, content: dict[str, Any]) -> list[_Row]:
+    try:
+        names = {image["id"]: str(image["file_name"]) for image in content["images"]}
+        people = {c["id"] for c in content.get("categories") or [] if c.get("name") == "person"}
+        rows: list[_Row] = [(name, None, "") for name in names.values()]
+        for i, annotation in enumerate(content["annotations"]):
+            if annotation.get("iscrowd") or (people and annotation.get("category_id") not in people):
+                continue
+            rows.append((names[annotation["image_id"]], annotation["bbox"], f"annotation {i + 1}"))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise PosecovError(f"{path}: is not a COCO file of boxes (trouble with {error})") from None
+    return rows
+
+
+def _checked(path: Path, box: Any, where: str) -> np.ndarray:
+    # type, not isinstance: JSON's true is an int to Python.
+    numbers = isinstance(box, list) and len(box) == 4 and all(type(v) in (int, float) for v in box)
+    if not numbers or not np.isfinite(values := np.array(box, dtype=np.float64)).all():
+        raise PosecovError(f"{path}: {where} is not four numbers x, y, width, height")
+    if values[2] <= 0 or values[3] <= 0:
+        raise PosecovError(f"{path}: {where} has no size; width and height must be positive")
+    return values
+
+
+def _key(name: str) -> str:
+    name = name.replace("\\", "/")
+    while name.startswith("./"):
+        name = name[2:]
+    return name

@@ -1,0 +1,124 @@
+"""The one call: a picture in, poses with their covariance out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from posecov import resources
+from posecov.errors import PosecovError
+from posecov.geometry import crop_map, warp
+from posecov.images import read_image
+from posecov.metadata import ModelMetadata
+from posecov.model import BATCH, PoseModel
+from posecov.pose import Pose
+from posecov.search import find_person
+
+DEFAULT_MODEL = "weights/posecov-lsp14-small.onnx"
+
+
+class PoseEstimator:
+    """Estimates poses in pictures.
+
+    >>> estimator = PoseEstimator()  # doctest: +SKIP
+    >>> for pose in estimator("photo.jpg"):  # doctest: +SKIP
+    ...     print(pose.names, pose.keypoints, pose.sigma)
+
+    Attributes:
+        model: the opened network.
+    """
+
+    def __init__(self, model: str | Path | None = None, *, threads: int | None = None, providers: Sequence[str] | None = None):
+        """Open a model.
+
+        Args:
+            model: an .onnx file that posecov exported; None takes the LSP-14 model that ships with posecov.
+            threads: CPU threads of the network; None leaves it to ONNX Runtime.
+            providers: ONNX Runtime's execution providers, best first; None takes the GPU if it loads, else the CPU.
+
+        Raises:
+            PosecovError: the file is not a posecov model, or a provider asked for does not load.
+        """
+        path = resources.find(DEFAULT_MODEL) if model is None else model
+        self.model = PoseModel(path, threads=threads, providers=providers)
+
+    @property
+    def metadata(self) -> ModelMetadata:
+        """What the model says about itself: name, skeleton, crop, law."""
+        return self.model.metadata
+
+    def __call__(self, image: np.ndarray | str | Path, boxes: Any = None) -> list[Pose]:
+        """Poses in a picture.
+
+        Args:
+            image: (H, W, 3) uint8, BGR as OpenCV gives it, or the path of a picture (`images.read_image`).
+            boxes: (N, 4) x, y, width, height of the people, picture pixels. None searches for one person (`search`).
+
+        Returns:
+            One pose a box, in order; without boxes one pose, or an empty list when nobody is found.
+
+        Raises:
+            PosecovError: what was given is not such a picture or not such boxes.
+        """
+        pixels = read_image(image) if isinstance(image, str | Path) else _checked_image(image)
+        if boxes is None:
+            height, width = pixels.shape[:2]
+            found = find_person(lambda b: self.predict(pixels, b), width, height, self.metadata.padding)
+            people = np.array([person.box for person in found]).reshape(-1, 4)
+        else:
+            people = _checked_boxes(boxes)
+        keypoints, covariance = self.predict(pixels, people)
+        skeleton, freedom = self.metadata.skeleton, self.metadata.degrees_of_freedom
+        try:
+            return [Pose(k, c, skeleton, freedom, box) for k, c, box in zip(keypoints, covariance, people, strict=True)]
+        except PosecovError as error:
+            raise PosecovError(f"{self.model.path}: {error}; export the model again") from None
+
+    def predict(self, image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The same as arrays.
+
+        Args:
+            image: (H, W, 3) uint8, BGR.
+            boxes: (N, 4).
+
+        Returns:
+            Keypoints (N, J, 2) and covariances (N, 2J, 2J), symmetric, float64, picture pixels.
+        """
+        size, joints = self.metadata.input_size, len(self.metadata.skeleton)
+        keypoints, covariance = np.empty((len(boxes), joints, 2)), np.empty((len(boxes), 2 * joints, 2 * joints))
+        # Crops are made a batch at a time, so that a thousand boxes do not need a thousand crops in memory.
+        for start in range(0, len(boxes), BATCH):
+            maps = [crop_map(box, size, self.metadata.padding) for box in boxes[start : start + BATCH]]
+            means, spreads = self.model.predict(np.stack([warp(image, m, size) for m in maps]))
+            for index, (crop, mean, spread) in enumerate(zip(maps, means, spreads, strict=True), start):
+                back = crop.inverse()
+                keypoints[index] = back.points(mean)
+                covariance[index] = back.covariance((spread + spread.T) / 2)
+        return keypoints, covariance
+
+
+def _checked_image(image: Any) -> np.ndarray:
+    if not isinstance(image, np.ndarray):
+        raise PosecovError(f"a picture must be a path or a NumPy array, not {type(image).__name__}")
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+        hint = "; cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) makes one of a grey picture" if image.ndim == 2 else ""
+        raise PosecovError(f"a picture must be (H, W, 3) uint8 in BGR order, not {image.shape} {image.dtype}{hint}")
+    return np.ascontiguousarray(image)  # OpenCV takes no reversed channels or mirrored views.
+
+
+def _checked_boxes(boxes: Any) -> np.ndarray:
+    try:
+        array = np.array(boxes, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise PosecovError("boxes must be numbers (N, 4): x, y, width, height") from None
+    if array.size == 0:
+        return array.reshape(0, 4)
+    if array.ndim != 2 or array.shape[1] != 4:
+        hint = "; write boxes=[box] for one" if array.shape == (4,) else ""
+        raise PosecovError(f"boxes must be (N, 4): x, y, width, height, not {array.shape}{hint}")
+    wrong = ~np.isfinite(array).all(axis=1) | (array[:, 2:] <= 0).any(axis=1)
+    if wrong.any():
+        index = int(wrong.argmax())
+        raise PosecovError(f"box {index} is {array[index].tolist()}; it must be finite, with a positive width and height")
+    return array

@@ -1,0 +1,138 @@
+"""Pictures from files, whatever they are like inside, as the (H, W, 3) uint8 BGR arrays that OpenCV works on."""
+
+import logging
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from posecov.errors import PosecovError
+
+MAX_PIXELS = 100_000_000
+"""Larger pictures are refused before they are decoded: one such array already takes 300 MB."""
+
+MIN_SIDE = 8
+"""Nothing can be seen in a picture with a shorter side, in pixels."""
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif", ".ppm", ".pgm")
+"""What counts as a picture in a folder."""
+
+# Pillow's other readers are rare, slow or run foreign programs (EPS starts Ghostscript).
+_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "WEBP", "TIFF", "GIF", "AVIF", "PPM")
+_log = logging.getLogger(__name__)
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Read a picture.
+
+    It is turned as its EXIF orientation says. Grey becomes three equal channels, 16 bits become 8, palettes and CMYK become
+    RGB (colour profiles are not applied), transparent parts become white, and of several frames the first counts.
+
+    Args:
+        path: JPEG, PNG, BMP, WebP, TIFF, GIF, AVIF (where Pillow has it) or PPM; the content counts, not the name.
+
+    Returns:
+        (H, W, 3) uint8, BGR.
+
+    Raises:
+        PosecovError: one line that names the file: it is missing, a folder, empty, not a picture, cut short, or of a size
+            outside `MIN_SIDE` and `MAX_PIXELS`.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise PosecovError(f"{path}: is a folder; give a picture")
+        if not path.exists():
+            raise PosecovError(f"{path}: no such file")
+        if not path.is_file():
+            raise PosecovError(f"{path}: not a regular file; give a picture")
+        if path.stat().st_size == 0:
+            raise PosecovError(f"{path}: the file is empty; give a picture")
+    except (OSError, ValueError) as error:  # A name too long, a null byte in it, no permission for the folder.
+        raise PosecovError(f"{path}: cannot be read ({_reason(error)})") from None
+    # Pillow warns of broken EXIF, which does not matter here, and of large pictures, for which there is the limit above.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with _open(path) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise _too_large(path)
+            if min(width, height) < MIN_SIDE:
+                raise PosecovError(f"{path}: {width} x {height} pixels is too small; a side must have at least {MIN_SIDE}")
+            return _decode(path, image)
+
+
+def list_images(paths: Iterable[str | Path], recursive: bool = False) -> list[Path]:
+    """Picture files: a folder stands for the pictures in it, sorted by name; other paths are taken as they are.
+
+    Args:
+        paths: files and folders.
+        recursive: also look into the folders of a folder.
+
+    Raises:
+        PosecovError: a folder without pictures.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        try:
+            if not path.is_dir():
+                found.append(path)
+                continue
+            entries = sorted(path.rglob("*") if recursive else path.iterdir())
+        except OSError as error:
+            raise PosecovError(f"{path}: cannot be read ({_reason(error)})") from None
+        # Hidden files are left out: macOS writes a ._photo.jpg, which is no picture, beside a photo.jpg.
+        pictures = [p for p in entries if p.suffix.lower() in EXTENSIONS and not p.name.startswith(".") and p.is_file()]
+        if not pictures:
+            raise PosecovError(f"{path}: no pictures in this folder (looked for {' '.join(EXTENSIONS)})")
+        found.extend(pictures)
+    return found
+
+
+def _open(path: Path) -> Image.Image:
+    Image.init()
+    try:
+        return Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN])
+    except Image.DecompressionBombError:
+        raise _too_large(path) from None
+    except UnidentifiedImageError:
+        raise PosecovError(f"{path}: not a picture that can be read (JPEG, PNG, BMP, WebP, TIFF, GIF can)") from None
+    except Exception as error:  # Broken headers raise whatever Pillow's parsers stumble over.
+        _log.debug("%s", path, exc_info=True)
+        raise PosecovError(f"{path}: cannot be read as a picture ({_reason(error)})") from None
+
+
+def _decode(path: Path, image: Image.Image) -> np.ndarray:
+    try:
+        image.load()
+    except Exception as error:  # As in _open; a file cut short is OSError, SyntaxError, EOFError, ValueError, by format.
+        _log.debug("%s", path, exc_info=True)
+        raise PosecovError(f"{path}: the picture is cut short or damaged ({_reason(error)}); get it again") from None
+    if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
+        # Numbers without a known white: measurements rather than a picture.
+        raise PosecovError(f"{path}: its pixels are 32-bit numbers; save it with 8 or 16 bits")
+    try:
+        image = ImageOps.exif_transpose(image)
+    except Exception:  # Cameras and editors write broken EXIF; the picture itself is whole.
+        _log.debug("%s: EXIF cannot be read, orientation ignored", path, exc_info=True)
+    if image.mode.startswith("I"):
+        # 16-bit grey; older versions of Pillow open such PNGs as 32-bit integers.
+        grey = np.clip(np.round(np.asarray(image, dtype=np.float64) / 257), 0, 255).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image)
+    return np.ascontiguousarray(np.asarray(image.convert("RGB"))[:, :, ::-1])
+
+
+def _too_large(path: Path) -> PosecovError:
+    return PosecovError(f"{path}: the picture has more than {MAX_PIXELS // 1_000_000} megapixels; make it smaller")
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an exception, without the path that Python's own repeat."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,1 @@
+"""Everything that needs torch: data sets, model, losses, pseudo-labels, training, export."""

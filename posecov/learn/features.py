@@ -1,0 +1,113 @@
+"""What the covariance head sees, computed once per person and view with the trained mean frozen, and cached."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from posecov.learn.backbone import normalisation
+from posecov.learn.config import TrainConfig
+from posecov.learn.covariance_head import JointFeatures
+from posecov.learn.datasets import Record
+from posecov.learn.model import PoseModel, normalise
+from posecov.learn.run import Clock, progress
+from posecov.learn.samples import CropDataset, batches
+from posecov.skeleton import Skeleton
+
+# Augmentation draws from (seed, epoch, index); cached views must not repeat an epoch of the mean's training.
+_FIRST_VIEW_EPOCH = 100_000
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """N people as the covariance head sees them, and their labels.
+
+    Attributes:
+        features: see `JointFeatures`; float32.
+        points: (N, J, 2) crop pixels, 0 without a label.
+        labelled: (N, J) bool.
+        linear: (N, 2, 2), mirrored: (N,): how this crop lies relative to the plain crop; see `samples.Batch`.
+    """
+
+    features: JointFeatures
+    points: Tensor
+    labelled: Tensor
+    linear: Tensor
+    mirrored: Tensor
+
+    def residuals(self) -> np.ndarray:
+        """(N, 2J) float64 label minus mean, NaN without a label."""
+        difference = self.points.double() - self.features.mean.unflatten(1, (-1, 2)).double()
+        difference[~self.labelled] = torch.nan
+        return difference.flatten(1).numpy()
+
+    def at(self, index: Tensor) -> "Seen":
+        """Some of the people."""
+        features = JointFeatures(*(tensor[index] for tensor in self.features))
+        return Seen(features, self.points[index], self.labelled[index], self.linear[index], self.mirrored[index])
+
+
+def see(
+    model: PoseModel, config: TrainConfig, skeleton: Skeleton, records: Sequence[Record], view: int, device: torch.device
+) -> Seen:
+    """Run the frozen network over all records.
+
+    Args:
+        view: 0 for the plain crop, else the number of an augmented one.
+    """
+    model.to(device, memory_format=torch.channels_last).eval()
+    augment = config.augment if view else None
+    size, padding = config.model.input_size, config.model.padding
+    dataset = CropDataset(records, skeleton, size, padding, augment, config.seed, _FIRST_VIEW_EPOCH + view)
+    pixel = normalisation(config.model.backbone)
+    clock, parts = Clock(1e9), []
+    with torch.inference_mode(), progress() as bar:
+        task = bar.add_task(f"features, view {view}", total=len(records), status="")
+        for batch in batches(dataset, np.arange(len(records)), 50):
+            images = normalise(batch.crops.to(device), *pixel).contiguous(memory_format=torch.channels_last)
+            features = JointFeatures(*(tensor.cpu() for tensor in model.seen(images)))
+            parts.append(Seen(features, batch.points, batch.labelled, batch.linear, batch.mirrored))
+            bar.update(task, advance=len(batch.crops), status=f"{clock.count(len(batch.crops)):.0f} images/s")
+    return concatenate(parts)
+
+
+def concatenate(parts: Sequence[Seen]) -> Seen:
+    """Several groups of people as one."""
+    features = JointFeatures(*(torch.cat(tensors).clone() for tensors in zip(*(p.features for p in parts), strict=True)))
+    rest = [torch.cat([getattr(p, name) for p in parts]).clone() for name in ("points", "labelled", "linear", "mirrored")]
+    return Seen(features, *rest)
+
+
+def to_tensors(seen: Seen) -> dict[str, Tensor]:
+    """Flat names to tensors, for the cache file."""
+    names = ("points", "labelled", "linear", "mirrored")
+    return {f"features.{k}": v for k, v in seen.features._asdict().items()} | {n: getattr(seen, n) for n in names}
+
+
+def from_tensors(tensors: dict[str, Tensor]) -> Seen:
+    """The inverse of `to_tensors`."""
+    features = JointFeatures(*(tensors[f"features.{name}"] for name in JointFeatures._fields))
+    return Seen(features, tensors["points"], tensors["labelled"], tensors["linear"], tensors["mirrored"])
+
+
+def follow(root: Tensor, linear: Tensor, mirrored: Tensor, permutation: Tensor) -> Tensor:
+    """Roots of pseudo-labels of plain crops, carried into augmented crops: (R S R^T)^1/2 = R S^1/2 R^T / scale.
+
+    Args:
+        root: (N, 2J, 2J) symmetric.
+        linear: (N, 2, 2) scale times orthogonal.
+        mirrored: (N,) bool: left and right joints change places too.
+        permutation: (J,) the skeleton's flip permutation.
+    """
+    joints = root.shape[-1] // 2
+    scale = torch.linalg.det(linear).abs().sqrt()
+    blocks = root.unflatten(2, (joints, 2)).unflatten(1, (joints, 2))
+    mapped = torch.einsum("nab,nibjc,ndc->niajd", linear, blocks, linear) / scale[:, None, None, None, None]
+    swapped = mapped[:, permutation][:, :, :, permutation]
+    mapped = torch.where(mirrored[:, None, None, None, None], swapped, mapped)
+    return mapped.flatten(3, 4).flatten(1, 2)

@@ -1,0 +1,97 @@
+"""The mean head: soft-argmax whose derivatives with respect to a latent are closed-form.
+
+The logit of joint j at position p is ``l_j(p; z) = a_j(p) + (U_j z)^T b(p)``: maps a and B basis maps b from the
+features, and a low-dimensional latent z of the whole picture that steers them. With pi_j the softmax over positions,
+
+    mu_j            = E_pi_j[p]
+    d mu_j / d z    = Cov_pi_j(p, b) U_j                                      (Jacobian)
+    d2 mu_jc / d z2 = U_j^T E_pi_j[(p_c - mu_jc)(b - b_)(b - b_)^T] U_j       (Hessian: third central moment)
+
+Matmuls and softmax only, so the Taylor-induced terms (TIC-TAC, arXiv 2310.18953) reach an ONNX graph.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class MeanOutput(NamedTuple):
+    """What the mean head saw and said, for N pictures, J joints, P positions, B basis maps.
+
+    Attributes:
+        mean: (N, 2J) crop pixels, order x0, y0, x1, y1, ...
+        probabilities: (N, J, P) the softmax over positions.
+        log_probabilities: (N, J, P).
+        basis: (N, B, P) the basis maps.
+    """
+
+    mean: Tensor
+    probabilities: Tensor
+    log_probabilities: Tensor
+    basis: Tensor
+
+
+class MeanHead(nn.Module):
+    """Soft-argmax over a stride-``stride`` grid, steered by a latent.
+
+    Args:
+        channels: of the feature map.
+        joints: J.
+        basis: B, number of basis maps.
+        latent: m, dimensions of z.
+        input_size: side of the square crop in pixels.
+        stride: crop pixels per feature cell.
+    """
+
+    positions: Tensor
+
+    def __init__(self, channels: int, joints: int, basis: int, latent: int, input_size: int, stride: int):
+        super().__init__()
+        self.joints, self.basis_count = joints, basis
+        self.maps = nn.Conv2d(channels, joints + basis, 1)
+        self.steering = nn.Parameter(torch.randn(joints, basis, latent) / (latent * basis) ** 0.5)
+        centres = (torch.arange(input_size // stride) + 0.5) * stride - 0.5
+        y, x = torch.meshgrid(centres, centres, indexing="ij")
+        self.register_buffer("positions", torch.stack([x.reshape(-1), y.reshape(-1)], dim=1), persistent=False)
+
+    def forward(self, features: Tensor, latent: Tensor) -> MeanOutput:
+        """Features (N, C, h, w) and latent (N, m) to means in crop pixels."""
+        maps = self.maps(features).flatten(2).float()
+        return self.from_maps(maps[:, : self.joints], maps[:, self.joints :], latent.float())
+
+    def from_maps(self, unary: Tensor, basis: Tensor, latent: Tensor) -> MeanOutput:
+        """The part that depends on the latent: unary (N, J, P), basis (N, B, P), latent (N, m)."""
+        coefficients = torch.einsum("jbm,nm->njb", self.steering, latent)
+        logits = unary + coefficients @ basis
+        log_probabilities = logits.log_softmax(dim=-1)
+        probabilities = log_probabilities.exp()
+        mean = probabilities @ self.positions
+        return MeanOutput(mean.flatten(1), probabilities, log_probabilities, basis)
+
+    def jacobian(self, output: MeanOutput) -> Tensor:
+        """Derivative of the mean with respect to the latent, (N, 2J, m), crop pixels per unit of z."""
+        cross = self._deviations(output) @ output.basis.transpose(1, 2)
+        cross = cross.unflatten(1, (self.joints, 2))
+        return (cross @ self.steering).flatten(1, 2)
+
+    def hessians(self, output: MeanOutput) -> Tensor:
+        """Second derivatives of each coordinate of the mean, (N, 2J, m, m), crop pixels per unit of z squared."""
+        basis = output.basis
+        count, size = basis.shape[:2]
+        weights = self._deviations(output)
+        products = (basis.unsqueeze(1) * basis.unsqueeze(2)).flatten(1, 2)
+        raw = (weights @ products.transpose(1, 2)).reshape(count, self.joints, 2, size, size)
+        first = (weights @ basis.transpose(1, 2)).reshape(count, self.joints, 2, size, 1)
+        centre = (output.probabilities @ basis.transpose(1, 2)).reshape(count, self.joints, 1, 1, size)
+        # sum_p w (b - b_)(b - b_)^T with sum_p w = 0: the term in b_ b_^T vanishes.
+        mixed = first * centre
+        third = raw - mixed - mixed.transpose(-1, -2)
+        steering = self.steering.unsqueeze(1)
+        return (steering.transpose(-1, -2) @ third @ steering).flatten(1, 2)
+
+    def _deviations(self, output: MeanOutput) -> Tensor:
+        """pi_j(p) (p_c - mu_jc) for every coordinate, (N, 2J, P). Sums to 0 over positions."""
+        mean = output.mean.unflatten(1, (self.joints, 2)).unsqueeze(-1)
+        offsets = self.positions.T - mean
+        return (output.probabilities.unsqueeze(2) * offsets).flatten(1, 2)

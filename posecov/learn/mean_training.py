@@ -1,0 +1,157 @@
+"""The first part of training: backbone and mean head, on pictures."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from posecov.errors import PosecovError
+from posecov.learn.backbone import normalisation
+from posecov.learn.checkpoint import Average, flatten_state, optimizer_tensors, part, restore_optimizer, save_checkpoint
+from posecov.learn.config import MeanConfig, TrainConfig
+from posecov.learn.datasets import Record
+from posecov.learn.losses import mean_loss
+from posecov.learn.model import PoseModel, normalise
+from posecov.learn.run import Clock, Run, progress
+from posecov.learn.samples import CropDataset, batches, epoch_order
+from posecov.learn.schedule import warm_cosine
+from posecov.metrics import keypoint_errors, pck
+from posecov.skeleton import Skeleton
+
+
+def train_mean(
+    run: Run,
+    model: PoseModel,
+    skeleton: Skeleton,
+    train: Sequence[Record],
+    validation: Sequence[Record],
+    resumed: tuple[dict[str, Tensor], dict[str, Any]] | None,
+    device: torch.device,
+) -> None:
+    """Train the mean; leaves the averaged weights in ``model`` and a checkpoint of part ``mean`` behind.
+
+    Args:
+        run: folder and settings.
+        model: changed in place.
+        train: people, in blocks of the data sets' order.
+        validation: people that train nothing.
+        resumed: tensors and facts of a checkpoint of this part, or None to start afresh.
+
+    Raises:
+        PosecovError: a picture cannot be read, or the loss is not finite.
+    """
+    config, settings = run.config, run.config.mean
+    model.to(device, memory_format=torch.channels_last)
+    optimizer = _optimizer(model, settings)
+    average = Average(mean_weights(model.state_dict()), settings.ema)
+    start_epoch, start_step, sums = 0, 0, [0.0, 0.0, 0]
+    if resumed is not None:
+        tensors, facts = resumed
+        load_mean(model, part("model", tensors))
+        average.state = {name: value.to(device) for name, value in part("average", tensors).items()}
+        average.steps = facts["average_steps"]
+        restore_optimizer(optimizer, tensors)
+        start_epoch, start_step, sums = facts["epoch"], facts["step"], facts["sums"]
+
+    counts = [sum(r.name.startswith(name + "/") for r in train) for name in config.data.datasets]
+    shown = sum(c * times for c, times in zip(counts, config.data.repeat, strict=True))
+    steps = math.ceil(shown / settings.batch)
+    pixel = normalisation(config.model.backbone)
+
+    def save(epoch: int, step: int, finished: bool = False) -> None:
+        tensors = flatten_state("model", mean_weights(model.state_dict())) | flatten_state("average", average.state)
+        facts = {
+            "part": "mean", "epoch": epoch, "step": step, "sums": sums, "average_steps": average.steps,
+            "finished": finished, "config": config.to_dict(), "history": run.history,
+        }  # fmt: skip
+        save_checkpoint(run.last, tensors | optimizer_tensors(optimizer), facts)
+
+    for epoch in range(start_epoch, settings.epochs):
+        dataset = CropDataset(train, skeleton, config.model.input_size, config.model.padding, config.augment, config.seed, epoch)
+        order = epoch_order(counts, config.data.repeat, config.seed, epoch)
+        clock = Clock(config.checkpoint_minutes)
+        model.train()
+        with progress() as bar:
+            task = bar.add_task(f"mean {epoch + 1}/{settings.epochs}", total=steps, completed=start_step, status="")
+            for step, batch in enumerate(batches(dataset, order, settings.batch, skip=start_step), start=start_step):
+                rate = warm_cosine(epoch * steps + step, settings.epochs * steps, settings.warmup)
+                for group in optimizer.param_groups:
+                    group["lr"] = settings.lr * group["factor"] * rate
+                images = normalise(batch.crops.to(device), *pixel).contiguous(memory_format=torch.channels_last)
+                output = model.mean(images)
+                loss, error = mean_loss(
+                    output.log_probabilities, output.mean, model.mean_head.positions, batch.points.to(device),
+                    batch.labelled.to(device), settings.heatmap_sigma, settings.coordinate_weight,
+                )  # fmt: skip
+                if not torch.isfinite(loss):
+                    raise PosecovError(f"mean, epoch {epoch + 1}, step {step}: the loss is not finite; lower --mean.lr")
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+                optimizer.step()
+                average.update(model.state_dict())
+                sums = [sums[0] + loss.item(), sums[1] + error.item(), sums[2] + 1]
+                speed = clock.count(len(batch.crops))
+                bar.update(task, advance=1, status=f"loss {sums[0] / sums[2]:.3f}  {speed:.0f} images/s")
+                if clock.due():
+                    save(epoch, step + 1)
+        row = {
+            "part": "mean", "epoch": epoch + 1, "loss": sums[0] / sums[2], "error_px": sums[1] / sums[2],
+            "learning_rate": optimizer.param_groups[-1]["lr"], "images_per_second": clock.images / clock.seconds,
+            "seconds": clock.seconds,
+        }  # fmt: skip
+        row |= validate_mean(average.state, config, skeleton, validation, device)
+        run.record(row)
+        start_step, sums = 0, [0.0, 0.0, 0]
+        save(epoch + 1, 0, finished=epoch + 1 == settings.epochs)
+    load_mean(model, average.state)
+
+
+def mean_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A model's weights without its covariance head, which this part does not touch."""
+    return {name: value for name, value in state.items() if not name.startswith("covariance_head.")}
+
+
+def load_mean(model: PoseModel, state: dict[str, Tensor]) -> None:
+    """Load `mean_weights`; the covariance head stays as it is."""
+    head = {f"covariance_head.{name}": value for name, value in model.covariance_head.state_dict().items()}
+    model.load_state_dict(mean_weights(state) | head)
+
+
+def validate_mean(
+    state: dict[str, Tensor], config: TrainConfig, skeleton: Skeleton, records: Sequence[Record], device: torch.device
+) -> dict[str, float]:
+    """PCK@0.2 and mean error on plain crops, crop pixels."""
+    model = PoseModel(config.model, len(skeleton), pretrained=False)
+    load_mean(model, state)
+    model.to(device, memory_format=torch.channels_last).eval()
+    dataset = CropDataset(records, skeleton, config.model.input_size, config.model.padding)
+    pixel = normalisation(config.model.backbone)
+    means, points, labelled = [], [], []
+    with torch.inference_mode():
+        for batch in batches(dataset, np.arange(len(records)), 50):
+            images = normalise(batch.crops.to(device), *pixel).contiguous(memory_format=torch.channels_last)
+            means.append(model.mean(images).mean.unflatten(1, (-1, 2)).cpu())
+            points.append(batch.points)
+            labelled.append(batch.labelled)
+    mean, truth, mask = torch.cat(means).numpy(), torch.cat(points).numpy(), torch.cat(labelled).numpy()
+    a, b = skeleton.torso_indices
+    torso = np.where(mask[:, a] & mask[:, b], np.linalg.norm(truth[:, a] - truth[:, b], axis=-1), np.nan)
+    errors = keypoint_errors(mean, truth, mask)
+    return {"validation_pck": float(pck(errors, torso)[1]), "validation_error_px": float(np.nanmean(errors))}
+
+
+def _optimizer(model: PoseModel, settings: MeanConfig) -> torch.optim.Optimizer:
+    """AdamW; the backbone learns slower, and only matrices decay. The covariance head is not trained here."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad or name.startswith("covariance_head."):
+            continue
+        factor = settings.backbone_lr if name.startswith("backbone.") else 1.0
+        decay = settings.weight_decay if parameter.ndim > 1 else 0.0
+        groups.setdefault((factor, decay), []).append(parameter)
+    options = [{"params": p, "factor": f, "weight_decay": d, "lr": settings.lr * f} for (f, d), p in groups.items()]
+    return torch.optim.AdamW(options, lr=settings.lr)

@@ -1,0 +1,116 @@
+"""The whole network: picture to mean and scatter."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from posecov.errors import PosecovError
+from posecov.learn.backbone import STRIDES, build_backbone, freeze_early_stages
+from posecov.learn.covariance_head import Covariance, CovarianceHead, JointFeatures, joint_features
+from posecov.learn.mean_head import MeanHead, MeanOutput
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network.
+
+    Attributes:
+        backbone: any timm name with features at strides 8, 16 and 32.
+        pretrained: start from ImageNet weights.
+        input_size: side of the square crop in pixels, a multiple of 32.
+        padding: how much more than the person's box the crop shows.
+        frozen_stages: stem and this many stages of the backbone keep their ImageNet weights; -1 trains all.
+        channels: width of the decoder.
+        latent: dimensions of the latent that steers the mean.
+        basis: number of basis maps of the mean head.
+        hidden: width of the covariance head.
+        rank: of the per-picture deviation from the learned correlation.
+    """
+
+    backbone: str = "tf_efficientnet_lite0"
+    pretrained: bool = True
+    input_size: int = 160
+    padding: float = 1.1
+    frozen_stages: int = 2
+    channels: int = 96
+    latent: int = 32
+    basis: int = 12
+    hidden: int = 64
+    rank: int = 8
+
+
+class PoseModel(nn.Module):
+    """Backbone, decoder, mean head and covariance head.
+
+    Args:
+        config: the network.
+        joints: J.
+        pretrained: overrides ``config.pretrained`` (False when weights are loaded from a checkpoint anyway).
+    """
+
+    def __init__(self, config: ModelConfig, joints: int, pretrained: bool | None = None):
+        super().__init__()
+        if config.input_size % STRIDES[-1]:
+            raise PosecovError(f"model.input_size {config.input_size}: must be a multiple of {STRIDES[-1]}")
+        self.config, self.joints = config, joints
+        self.backbone = build_backbone(config.backbone, config.pretrained if pretrained is None else pretrained)
+        channels = config.channels
+        sizes = self.backbone.feature_info.channels()  # type: ignore[union-attr, operator]
+        self.lateral = nn.ModuleList([nn.Conv2d(size, channels, 1) for size in sizes])
+        self.merge = nn.ModuleList([_separable(channels) for _ in STRIDES[:-1]])
+        self.to_latent = nn.Linear(sizes[-1], config.latent)
+        # Without this the latent's scale, and with it the meaning of k1 and k2, would be arbitrary.
+        self.latent_norm = nn.LayerNorm(config.latent, elementwise_affine=False)
+        self.mean_head = MeanHead(channels, joints, config.basis, config.latent, config.input_size, STRIDES[0])
+        self.covariance_head = CovarianceHead(channels, joints, config.latent, config.hidden, config.rank)
+
+    def train(self, mode: bool = True) -> "PoseModel":
+        """As nn.Module's, but frozen stages stay as they are."""
+        super().train(mode)
+        if self.config.frozen_stages >= 0:
+            freeze_early_stages(self.backbone, self.config.frozen_stages)
+        return self
+
+    def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised crops (N, 3, S, S) to a feature map (N, C, S/8, S/8) and a latent (N, m)."""
+        levels = self.backbone(images)
+        latent = self.latent_norm(self.to_latent(levels[-1].mean(dim=(2, 3))))
+        top = self.lateral[-1](levels[-1])
+        for index in range(len(levels) - 2, -1, -1):
+            top = nn.functional.interpolate(top, scale_factor=2.0, mode="nearest")
+            top = self.merge[index](top + self.lateral[index](levels[index]))
+        return top, latent
+
+    def mean(self, images: Tensor) -> MeanOutput:
+        """Means only, for training the mean."""
+        features, latent = self.features(images)
+        return self.mean_head(features, latent)
+
+    def seen(self, images: Tensor) -> JointFeatures:
+        """What the covariance head sees of these crops, detached."""
+        features, latent = self.features(images)
+        output = self.mean_head(features, latent)
+        return joint_features(features, latent, output, self.mean_head)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Covariance]:
+        """Normalised crops (N, 3, S, S) to means (N, 2J) and covariance terms, crop pixels."""
+        seen = self.seen(images)
+        return seen.mean, self.covariance_head(seen)
+
+
+def normalise(crops: Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]) -> Tensor:
+    """Crops (N, S, S, 3) uint8 BGR to network input (N, 3, S, S) float32 RGB, channels last in memory."""
+    images = crops.flip(-1).permute(0, 3, 1, 2).float()
+    shape = (1, 3, 1, 1)
+    return (images - torch.tensor(mean).view(shape)) / torch.tensor(std).view(shape)
+
+
+def _separable(channels: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(channels, channels, 5, padding=2, groups=channels, bias=False),
+        nn.BatchNorm2d(channels),
+        nn.Conv2d(channels, channels, 1, bias=False),
+        nn.BatchNorm2d(channels),
+        nn.ReLU(inplace=True),
+    )

@@ -1,0 +1,174 @@
+"""A run's folder: settings, history as CSV and picture, checkpoints; and the progress a person watches."""
+
+import csv
+import io
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from posecov.errors import PosecovError
+from posecov.learn.checkpoint import write_atomic
+from posecov.learn.config import TrainConfig
+
+COLUMNS = (
+    "part", "epoch", "loss", "error_px", "nll", "wasserstein", "validation_loss", "validation_pck", "validation_error_px",
+    "validation_nll", "k1_share", "k2_share", "degrees_of_freedom", "learning_rate", "images_per_second", "seconds",
+)  # fmt: skip
+
+log = logging.getLogger(__name__)
+console = Console(stderr=True)
+
+
+@dataclass
+class Run:
+    """The folder of one training run.
+
+    Attributes:
+        config: its settings.
+        folder: where it lives.
+        history: one row per epoch; keys among `COLUMNS`.
+    """
+
+    config: TrainConfig
+    folder: Path
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def open(cls, config: TrainConfig) -> "Run":
+        """Make or reopen the folder. Raises PosecovError when it cannot be, or holds a run with other settings."""
+        folder = Path(config.out or f"runs/{config.name}")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise PosecovError(f"{folder}: cannot be made ({error.strerror}); choose another with --out") from None
+        settings = folder / "config.yaml"
+        text = yaml.safe_dump(config.to_dict(), sort_keys=False)
+        if settings.exists():
+            _same_settings(settings, config)
+        write_atomic(settings, text.encode())
+        return cls(config, folder)
+
+    @property
+    def last(self) -> Path:
+        """Checkpoint to resume from."""
+        return self.folder / "last.safetensors"
+
+    @property
+    def best(self) -> Path:
+        """Checkpoint to export."""
+        return self.folder / "best.safetensors"
+
+    def record(self, row: dict[str, Any]) -> None:
+        """Add an epoch to the history, and rewrite metrics.csv and curves.png."""
+        self.history.append(row)
+        self.write_history()
+        shown = ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items() if k != "part")
+        log.info("%s: %s", row["part"], shown)
+
+    def write_history(self) -> None:
+        """metrics.csv and curves.png from the history."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        for row in self.history:
+            writer.writerow({key: f"{v:.6g}" if isinstance(v, float) else v for key, v in row.items()})
+        write_atomic(self.folder / "metrics.csv", text.getvalue().encode())
+        write_atomic(self.folder / "curves.png", _curves(self.history))
+
+
+# Settings that may change between a run and its continuation: they alter nothing that was learned.
+_FREE = ("out", "threads", "device", "checkpoint_minutes")
+
+
+def _same_settings(path: Path, config: TrainConfig) -> None:
+    try:
+        old = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError):
+        raise PosecovError(f"{path}: cannot be read; remove the folder or choose another with --out") from None
+    new = config.to_dict()
+    for key in new:
+        if key in _FREE:
+            continue
+        before, after = (old or {}).get(key), new[key]
+        if key == "data" and isinstance(before, dict):
+            before, after = before | {"root": ""}, after | {"root": ""}
+        if before != after:
+            raise PosecovError(
+                f"{path}: this folder holds a run with another {key!r}; choose another folder with --out, or remove it"
+            )
+
+
+def progress() -> Progress:
+    """A progress bar with loss, images/s and time left."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[status]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+
+
+class Clock:
+    """Images per second, and whether it is time for a checkpoint."""
+
+    def __init__(self, checkpoint_minutes: float):
+        self.start = self.saved = time.monotonic()
+        self.images, self.interval = 0, 60.0 * checkpoint_minutes
+
+    def count(self, images: int) -> float:
+        """Add images; returns images per second since the start."""
+        self.images += images
+        return self.images / max(self.seconds, 1e-9)
+
+    @property
+    def seconds(self) -> float:
+        """Since the start."""
+        return time.monotonic() - self.start
+
+    def due(self) -> bool:
+        """Whether a checkpoint is due; asking resets the clock."""
+        if time.monotonic() - self.saved < self.interval:
+            return False
+        self.saved = time.monotonic()
+        return True
+
+
+def _curves(history: Sequence[dict[str, Any]]) -> bytes:
+    """A PNG with one panel per kind of figure."""
+    from matplotlib.figure import Figure
+
+    panels = {
+        "mean: error, crop px": [("mean", "error_px", "train"), ("mean", "validation_error_px", "validation")],
+        "mean: PCK@0.2": [("mean", "validation_pck", "validation")],
+        "phase 1: 2-Wasserstein, crop px$^2$": [("wasserstein", "wasserstein", "train")],
+        "NLL, nats per person, crop px": [
+            ("wasserstein", "validation_nll", "phase 1, validation"),
+            ("nll", "nll", "phase 2, train"),
+            ("nll", "validation_nll", "phase 2, validation"),
+        ],
+    }
+    figure = Figure(figsize=(11, 7), layout="constrained")
+    for axes, (title, lines) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
+        for part, key, label in lines:
+            points = [(row["epoch"], row[key]) for row in history if row["part"] == part and key in row]
+            if points:
+                axes.plot(*zip(*points, strict=True), marker=".", label=label)
+        axes.set_title(title)
+        axes.set_xlabel("epoch")
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=90)
+    return buffer.getvalue()

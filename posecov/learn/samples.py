@@ -1,0 +1,120 @@
+"""Records to batches of crops, in an order and with randomness that depend only on (seed, epoch, index)."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from posecov.geometry import crop_map
+from posecov.images import read_image
+from posecov.learn.augment import AugmentConfig, ColourChange, crop_record, generator, random_map
+from posecov.learn.datasets import Record
+from posecov.skeleton import Skeleton
+
+
+@dataclass(frozen=True)
+class Batch:
+    """N people.
+
+    Attributes:
+        crops: (N, S, S, 3) uint8 BGR.
+        points: (N, J, 2) float32 crop pixels, 0 without a label.
+        labelled: (N, J) bool.
+        linear: (N, 2, 2) float32, the crop map's linear part relative to the plain crop of the same person.
+        mirrored: (N,) bool.
+        index: (N,) int64 into the records.
+    """
+
+    crops: Tensor
+    points: Tensor
+    labelled: Tensor
+    linear: Tensor
+    mirrored: Tensor
+    index: Tensor
+
+
+class CropDataset(Dataset):
+    """Crops of records; ``augment=None`` gives the plain crop around each box.
+
+    Args:
+        records: people.
+        skeleton: gives the flip permutation.
+        size: side of the crop in pixels.
+        padding: see `geometry.crop_map`.
+        augment: how much crops may differ from the box, or None.
+        seed: of the augmentation.
+        epoch: of the augmentation.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        skeleton: Skeleton,
+        size: int,
+        padding: float,
+        augment: AugmentConfig | None = None,
+        seed: int = 0,
+        epoch: int = 0,
+    ):
+        self.records, self.size, self.padding = records, size, padding
+        self.permutation = skeleton.flip_permutation
+        self.augment, self.seed, self.epoch = augment, seed, epoch
+        self.colour = ColourChange(augment) if augment else None
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Batch:
+        """One person as a batch without its first axis. Raises PosecovError on an unreadable picture."""
+        record = self.records[index]
+        image = read_image(record.image)
+        plain = crop_map(record.box, self.size, self.padding)
+        similarity, mirror = plain, False
+        if self.augment is not None:
+            rng = generator(self.seed, self.epoch, index)
+            similarity, mirror = random_map(record.box, self.size, self.padding, self.augment, rng)
+        permutation = self.permutation if mirror else None
+        crop, points, labelled = crop_record(image, record, similarity, self.size, permutation)
+        if self.colour is not None:
+            crop = self.colour(crop, rng)
+        linear = similarity.linear / plain.scale
+        return Batch(
+            torch.from_numpy(crop),
+            torch.from_numpy(points),
+            torch.from_numpy(labelled),
+            torch.from_numpy(linear.astype(np.float32)),
+            torch.tensor(mirror),
+            torch.tensor(index),
+        )
+
+
+def epoch_order(counts: Sequence[int], repeat: Sequence[int], seed: int, epoch: int) -> np.ndarray:
+    """The order in which an epoch sees the records, each block of ``counts`` records ``repeat`` times."""
+    starts = np.cumsum([0, *counts])
+    blocks = [np.tile(np.arange(starts[i], starts[i + 1]), times) for i, times in enumerate(repeat)]
+    return np.random.default_rng((seed, epoch, 2**31)).permutation(np.concatenate(blocks))
+
+
+def batches(dataset: CropDataset, order: Sequence[int] | np.ndarray, size: int, workers: int = 1, skip: int = 0) -> Iterator[Batch]:
+    """Batches of ``size`` people in the given order, the last one smaller, leaving out the first ``skip`` batches.
+
+    Raises:
+        PosecovError: a picture cannot be read.
+    """
+    chunks = [list(map(int, order[start : start + size])) for start in range(0, len(order), size)][skip:]
+    loader = DataLoader(dataset, batch_sampler=chunks, num_workers=workers, collate_fn=collate, worker_init_fn=_one_thread)  # type: ignore[arg-type]
+    return iter(loader)
+
+
+def collate(samples: Sequence[Batch]) -> Batch:
+    """Stack samples."""
+    return Batch(*(torch.stack([getattr(sample, name) for sample in samples]) for name in Batch.__dataclass_fields__))
+
+
+def _one_thread(_: int) -> None:
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)

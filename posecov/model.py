@@ -1,0 +1,184 @@
+"""A model file opened with ONNX Runtime: crops in, means and covariances in crop pixels out."""
+
+import contextlib
+import ctypes
+import io
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from posecov.errors import PosecovError
+from posecov.metadata import KEY, ModelMetadata
+
+BATCH = 16
+"""Crops that go through the network at once; more does not make a CPU faster and needs more memory."""
+
+_CPU = "CPUExecutionProvider"
+_CUDA = "CUDAExecutionProvider"
+_FATAL = 4  # ONNX Runtime's log level for fatal errors only.
+_log = logging.getLogger(__name__)
+
+
+class PoseModel:
+    """An opened posecov model.
+
+    Attributes:
+        path: the file.
+        metadata: what the file says about itself.
+        providers: what the network really runs on, best first.
+    """
+
+    def __init__(self, path: str | Path, *, threads: int | None = None, providers: Sequence[str] | None = None):
+        """Open and check a model.
+
+        Args:
+            path: an .onnx file that posecov exported.
+            threads: CPU threads of the network; None leaves it to ONNX Runtime (all cores). OMP_NUM_THREADS has no effect.
+            providers: ONNX Runtime's names of execution providers, best first; each must load. None takes the GPU
+                when its libraries load and the CPU otherwise.
+
+        Raises:
+            PosecovError: the file is missing or is no posecov model, or a provider asked for does not load.
+        """
+        if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
+            raise PosecovError(f"threads must be a whole number of at least 1, not {threads!r}")
+        self.path = Path(path)
+        if not self.path.is_file():
+            what = "is a folder" if self.path.is_dir() else "no such file"
+            raise PosecovError(f"{self.path}: {what}; give a posecov model (.onnx)")
+        self._session = _open_session(self.path, threads, providers)
+        self.providers: list[str] = self._session.get_providers()
+        text = self._session.get_modelmeta().custom_metadata_map.get(KEY)
+        if text is None:
+            raise PosecovError(f"{self.path}: not a posecov model (no posecov metadata in it); give one that posecov exported")
+        self.metadata = ModelMetadata.from_json(text, str(self.path))
+        self._check_signature()
+        # One value per channel (R, G, B) and grey level: normalising a crop is then a look-up.
+        levels = np.arange(256, dtype=np.float64)
+        mean, std = self.metadata.pixel_mean, self.metadata.pixel_std
+        self._normalised = np.stack([(levels - m) / s for m, s in zip(mean, std, strict=True)]).astype(np.float32)
+
+    def predict(self, crops: np.ndarray, batch: int = BATCH) -> tuple[np.ndarray, np.ndarray]:
+        """Keypoints and covariances of crops.
+
+        Args:
+            crops: (N, S, S, 3) uint8, BGR.
+            batch: how many go through the network at once, at most.
+
+        Returns:
+            (N, J, 2) and (N, 2J, 2J) float64, crop pixels.
+
+        Raises:
+            PosecovError: the network returned something else than finite arrays of these shapes.
+        """
+        joints, size = len(self.metadata.skeleton), self.metadata.input_size
+        if crops.ndim != 4 or crops.shape[1:] != (size, size, 3) or crops.dtype != np.uint8:
+            raise PosecovError(f"crops must be (N, {size}, {size}, 3) uint8, not {crops.shape} {crops.dtype}")
+        keypoints = np.empty((len(crops), joints, 2))
+        covariance = np.empty((len(crops), 2 * joints, 2 * joints))
+        for start in range(0, len(crops), batch):
+            part = slice(start, start + batch)
+            outputs = self._session.run(["keypoints", "covariance"], {"image": self._input(crops[part])})
+            for name, target, output in zip(("keypoints", "covariance"), (keypoints, covariance), outputs, strict=True):
+                if output.shape != target[part].shape or not np.isfinite(output).all():
+                    raise PosecovError(
+                        f"{self.path}: its output {name!r} is not finite and {target[part].shape}; export the model again"
+                    )
+                target[part] = output
+        return keypoints, covariance
+
+    def _input(self, crops: np.ndarray) -> np.ndarray:
+        """Normalised RGB (N, 3, S, S) float32 of BGR crops."""
+        planes = np.empty((len(crops), 3, *crops.shape[1:3]), dtype=np.float32)
+        for channel in range(3):
+            planes[:, channel] = self._normalised[channel][crops[..., 2 - channel]]
+        return planes
+
+    def _check_signature(self) -> None:
+        size, joints = self.metadata.input_size, len(self.metadata.skeleton)
+        inputs = {i.name: i for i in self._session.get_inputs()}
+        outputs = {o.name: o for o in self._session.get_outputs()}
+        if set(inputs) != {"image"}:
+            raise PosecovError(f"{self.path}: not a posecov model (its inputs are {', '.join(inputs) or 'none'}, not 'image')")
+        expected: list[tuple[Any, tuple[int, ...]]] = [(inputs["image"], (3, size, size))]
+        for name, asked in (("keypoints", (joints, 2)), ("covariance", (2 * joints, 2 * joints))):
+            if name not in outputs:
+                raise PosecovError(f"{self.path}: not a posecov model (it has no output {name!r})")
+            expected.append((outputs[name], asked))
+        for value, shape in expected:
+            # A name or None stands for a size known only when the network runs; predict() checks those.
+            known = len(value.shape) == len(shape) + 1 and all(
+                not isinstance(have, int) or have == want for have, want in zip(value.shape[1:], shape, strict=True)
+            )
+            if value.type != "tensor(float)" or not known:
+                raise PosecovError(
+                    f"{self.path}: {value.name!r} is {value.type} {value.shape}, but its metadata asks for float (N, "
+                    f"{', '.join(map(str, shape))}); export the model again"
+                )
+            if isinstance(value.shape[0], int):
+                raise PosecovError(f"{self.path}: its batch size is fixed to {value.shape[0]}; export it with a dynamic one")
+
+
+def _open_session(path: Path, threads: int | None, providers: Sequence[str] | None) -> ort.InferenceSession:
+    available = ort.get_available_providers()
+    if providers is not None:
+        wanted = [providers] if isinstance(providers, str) else list(providers)
+        if not wanted:
+            raise PosecovError("providers must name at least one execution provider, or be None")
+        for provider in wanted:
+            if provider not in available:
+                raise PosecovError(
+                    f"execution provider {provider!r} is not in this ONNX Runtime; it has {', '.join(available)}"
+                    " (for CUDA, install onnxruntime-gpu)"
+                )
+    else:
+        wanted = [_CUDA, _CPU] if _CUDA in available and _has_cuda_driver() else [_CPU]
+    options = ort.SessionOptions()
+    options.log_severity_level = _FATAL
+    if threads is not None:
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+    # ONNX Runtime writes to the terminal when a provider does not load. What matters is checked below and said once.
+    # Its default logger has no getter, so it goes back to the level that it starts with (warnings).
+    ort.set_default_logger_severity(_FATAL)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            if _CUDA in wanted and hasattr(ort, "preload_dlls"):
+                ort.preload_dlls()  # Finds CUDA and cuDNN in NVIDIA's Python packages.
+            session = ort.InferenceSession(str(path), sess_options=options, providers=wanted, enable_fallback=0)
+    except Exception as error:  # ONNX Runtime raises a different class for every way in which a file can be wrong.
+        _log.debug("%s", path, exc_info=True)
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if wanted == [_CPU] or _names_bad_file(error):
+            raise PosecovError(f"{path}: not a model that ONNX Runtime can open; give one that posecov exported") from None
+        if providers is None:
+            return _open_session(path, threads, [_CPU])
+        raise PosecovError(f"{path}: could not be opened on {', '.join(wanted)} ({reason})") from None
+    finally:
+        ort.set_default_logger_severity(2)
+    loaded = session.get_providers()
+    if providers is not None:
+        for provider in wanted:
+            if provider not in loaded:
+                raise PosecovError(f"execution provider {provider!r} does not load: its libraries are missing; install them")
+    elif _CUDA in wanted and _CUDA not in loaded:
+        _log.info("the GPU's libraries do not load; the network runs on the CPU")
+    return session
+
+
+def _names_bad_file(error: Exception) -> bool:
+    return type(error).__name__ in ("InvalidProtobuf", "InvalidGraph", "NoSuchFile", "NoModel")
+
+
+def _has_cuda_driver() -> bool:
+    """Whether the NVIDIA driver is there: without it, asking for CUDA costs a second and a page of warnings."""
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True

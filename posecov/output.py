@@ -1,0 +1,154 @@
+"""Results as files: JSON, PNG and CSV, each of them whole or not there at all."""
+
+import csv
+import io
+import json
+import os
+import secrets
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from posecov.errors import PosecovError
+from posecov.pose import Pose
+
+CSV_COLUMNS = ("image", "person", "joint", "x", "y", "sigma", "semi_major", "semi_minor", "angle", "outside")
+
+
+def outside(points: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Which points (..., 2) lie outside a picture; its pixels reach half a pixel around their centres."""
+    limits = np.array([width, height])
+    return np.any((points < -0.5) | (points > limits - 0.5), axis=-1)
+
+
+def picture_document(image: str, width: int, height: int, model: str, mass: float, people: Sequence[Pose]) -> dict[str, Any]:
+    """What the JSON of a picture says.
+
+    Args:
+        image: the picture's file name.
+        width: of the picture in pixels.
+        height: of the picture in pixels.
+        model: the model's name.
+        mass: of the ellipses.
+        people: the poses.
+
+    Returns:
+        image, width, height, model, mass, and people: each `Pose.to_dict` with two more facts for every keypoint, its
+        ``ellipse`` (semi-axes in pixels and the first one's angle in radians, y down) and whether it is ``outside``.
+    """
+    documents = []
+    for pose in people:
+        fields = pose.to_dict()
+        for name, row in zip(pose.names, _rows(pose, width, height, mass), strict=True):
+            _, _, _, major, minor, angle, is_outside = row
+            ellipse = {"semi_major": major, "semi_minor": minor, "angle": angle}
+            fields["keypoints"][name] |= {"ellipse": ellipse, "outside": is_outside}
+        documents.append(fields)
+    return {"image": image, "width": width, "height": height, "model": model, "mass": mass, "people": documents}
+
+
+def csv_rows(image: str, width: int, height: int, mass: float, people: Sequence[Pose]) -> list[tuple[Any, ...]]:
+    """One row a person and joint, in the order of `CSV_COLUMNS`. Pixels, the angle in radians, outside as 0 or 1."""
+    rows = []
+    for person, pose in enumerate(people):
+        for name, (*numbers, is_outside) in zip(pose.names, _rows(pose, width, height, mass), strict=True):
+            rows.append((image, person, name, *(f"{number:.7g}" for number in numbers), int(is_outside)))
+    return rows
+
+
+def _rows(pose: Pose, width: int, height: int, mass: float) -> list[tuple[float, float, float, float, float, float, bool]]:
+    """x, y, sigma, semi-major, semi-minor, angle, outside of every joint."""
+    flags = outside(pose.keypoints, width, height)
+    rows = []
+    for name, (x, y), sigma, flag in zip(pose.names, pose.keypoints, pose.sigma, flags, strict=True):
+        _, axes, angle = pose.ellipse(name, mass)
+        rows.append((float(x), float(y), float(sigma), float(axes[0]), float(axes[1]), float(angle), bool(flag)))
+    return rows
+
+
+def prepare_folder(path: str | Path) -> Path:
+    """Make a folder for results, and see that files can be written into it. Raises PosecovError when not."""
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / _temporary_name()
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except (OSError, ValueError) as error:
+        reason = "a file of this name is there" if isinstance(error, FileExistsError) else _reason(error)
+        raise PosecovError(f"{path}: cannot write results into this folder ({reason}); give another --out") from None
+    return path
+
+
+def output_stems(pictures: Sequence[Path], folder: Path) -> list[str]:
+    """A name without ending for the results of each picture: its own, made unique where two would be the same.
+
+    ``a.jpg`` and ``a.png`` give ``a_jpg`` and ``a_png``; ``x/a.jpg`` and ``y/a.jpg`` give ``x_a_jpg`` and ``y_a_jpg``.
+    No result takes the place of a picture: written beside its picture, the overlay of ``a.png`` is ``a_pose.png``.
+    """
+    inputs = {_place(picture) for picture in pictures}
+    stems = [picture.stem for picture in pictures]
+    for longer in (lambda p: f"{p.stem}_{p.suffix[1:]}", lambda p: f"{p.absolute().parent.name}_{p.stem}_{p.suffix[1:]}"):
+        counts = Counter(stem.casefold() for stem in stems)  # Some file systems take a and A for the same.
+        stems = [s if counts[s.casefold()] == 1 else longer(p) for s, p in zip(stems, pictures, strict=True)]
+    taken: set[str] = set()
+    for index, stem in enumerate(stems):
+        if _place(folder / f"{stem}.png") in inputs:
+            stem += "_pose"
+        number, free = 1, stem
+        while free.casefold() in taken or _place(folder / f"{free}.png") in inputs:
+            number += 1
+            free = f"{stem}_{number}"
+        taken.add(free.casefold())
+        stems[index] = free
+    return stems
+
+
+def _place(path: Path) -> str:
+    return os.path.normcase(path.resolve())
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write JSON. Raises PosecovError when the file cannot be written."""
+    _write(path, (json.dumps(document, allow_nan=False) + "\n").encode())
+
+
+def write_png(path: Path, image: np.ndarray) -> None:
+    """Write a (H, W, 3) uint8 BGR picture. Raises PosecovError when the file cannot be written."""
+    _, encoded = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 4])
+    _write(path, encoded.tobytes())
+
+
+def write_csv(path: Path, rows: Iterable[Sequence[Any]], columns: Sequence[str] = CSV_COLUMNS) -> None:
+    """Write a table with a header. Raises PosecovError when the file cannot be written."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    _write(path, text.getvalue().encode("utf-8", errors="surrogateescape"))
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write beside the target and rename, so that nobody ever reads half a file and an old one stays until the new is whole."""
+    temporary = path.with_name(_temporary_name())
+    try:
+        try:
+            temporary.write_bytes(content)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise PosecovError(f"{path}: cannot be written ({_reason(error)})") from None
+
+
+def _temporary_name() -> str:
+    # Not made from the target's name: that may already be as long as names can be.
+    return f".posecov-{secrets.token_hex(6)}.part"
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__

@@ -1,0 +1,125 @@
+"""Joint names, mirror pairs and limbs. New joints are a YAML file, not code."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from posecov import resources
+from posecov.errors import PosecovError
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """The joints of a pose, in the order of its keypoints.
+
+    Attributes:
+        name: short name, also that of its file.
+        keypoints: the J joint names. Left and right (``l_``, ``r_``) are the person's own.
+        flip_pairs: joints that change places when a picture is mirrored.
+        limbs: pairs of joints to draw a line between.
+        torso: the two joints whose distance is the unit of PCK and of sizes, or None.
+        oks_sigmas: COCO's falloff per joint, or None.
+    """
+
+    name: str
+    keypoints: tuple[str, ...]
+    flip_pairs: tuple[tuple[str, str], ...] = ()
+    limbs: tuple[tuple[str, str], ...] = ()
+    torso: tuple[str, str] | None = None
+    oks_sigmas: tuple[float, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.keypoints)
+
+    def index(self, joint: str) -> int:
+        """Index of a joint by name. Raises PosecovError naming the joints there are."""
+        try:
+            return self.keypoints.index(joint)
+        except ValueError:
+            raise PosecovError(f"no joint {joint!r} in skeleton {self.name}; its joints are {', '.join(self.keypoints)}") from None
+
+    @property
+    def flip_permutation(self) -> np.ndarray:
+        """(J,) index p with mirrored_pose = mirrored_points[p]. It is its own inverse."""
+        permutation = np.arange(len(self))
+        for first, second in self.flip_pairs:
+            a, b = self.index(first), self.index(second)
+            permutation[a], permutation[b] = b, a
+        return permutation
+
+    @property
+    def limb_indices(self) -> list[tuple[int, int]]:
+        """Limbs as pairs of joint indices."""
+        return [(self.index(a), self.index(b)) for a, b in self.limbs]
+
+    @property
+    def torso_indices(self) -> tuple[int, int]:
+        """The two joints of the torso. Raises PosecovError when the skeleton names none."""
+        if self.torso is None:
+            raise PosecovError(f"skeleton {self.name} names no torso; add 'torso: [joint, joint]' to it")
+        return self.index(self.torso[0]), self.index(self.torso[1])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and strings, as in the YAML file."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any], source: str = "skeleton") -> "Skeleton":
+        """The inverse of `to_dict`. Raises PosecovError that names ``source`` and the wrong field."""
+        if not isinstance(fields, Mapping):
+            raise PosecovError(f"{source}: not a skeleton (a mapping with name and keypoints)")
+        unknown = set(fields) - set(cls.__dataclass_fields__)
+        if unknown:
+            raise PosecovError(f"{source}: unknown field {sorted(map(str, unknown))[0]!r} in the skeleton")
+        names = fields.get("keypoints")
+        if not isinstance(names, list | tuple) or not names or not all(isinstance(n, str) for n in names):
+            raise PosecovError(f"{source}: 'keypoints' must be a list of joint names")
+        if len(set(names)) != len(names):
+            raise PosecovError(f"{source}: a joint name stands twice in 'keypoints'")
+
+        def pairs(key: str) -> tuple[tuple[str, str], ...]:
+            value = fields.get(key) or []
+            rows = [value] if key == "torso" and value else value
+            if not isinstance(rows, list | tuple):
+                raise PosecovError(f"{source}: {key!r} must be a list of pairs of joint names")
+            for row in rows:
+                if not isinstance(row, list | tuple) or len(row) != 2 or any(n not in names for n in row):
+                    raise PosecovError(f"{source}: {row!r} in {key!r} is not a pair of joints of this skeleton")
+            return tuple((str(a), str(b)) for a, b in rows)
+
+        flips = pairs("flip_pairs")
+        mirrored = [joint for pair in flips for joint in pair]
+        if len(set(mirrored)) != len(mirrored):
+            raise PosecovError(f"{source}: a joint stands in two 'flip_pairs'")
+        sigmas = fields.get("oks_sigmas")
+        if sigmas is not None and (not isinstance(sigmas, list | tuple) or len(sigmas) != len(names)):
+            raise PosecovError(f"{source}: 'oks_sigmas' needs one number for each of the {len(names)} joints")
+        torso = pairs("torso")
+        return cls(
+            name=str(fields.get("name", "custom")),
+            keypoints=tuple(names),
+            flip_pairs=flips,
+            limbs=pairs("limbs"),
+            torso=torso[0] if torso else None,
+            oks_sigmas=None if sigmas is None else tuple(float(s) for s in sigmas),
+        )
+
+
+def load_skeleton(name_or_path: str | Path) -> Skeleton:
+    """A shipped skeleton by name (``lsp14``, ``mpii16``, ``coco17``), or a YAML file by path.
+
+    Raises:
+        PosecovError: no such skeleton, or the file is not one.
+    """
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        path = resources.find(f"configs/skeletons/{name_or_path}.yaml")
+    try:
+        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise PosecovError(f"{path}: cannot read this skeleton ({str(error).splitlines()[0]})") from None
+    return Skeleton.from_dict(fields, source=str(path))

@@ -1,0 +1,89 @@
+import json
+
+import numpy as np
+import pytest
+
+from posecov.boxes import boxes_of, read_boxes
+from posecov.errors import PosecovError
+
+FORMS = {
+    "mapping.json": json.dumps({"a.jpg": [[1, 2, 3, 4], [5.5, 6, 7, 8]], "b.jpg": [[-1, 0, 9, 9]], "nobody.jpg": []}),
+    "list.json": json.dumps(
+        [
+            {"file_name": "a.jpg", "bbox": [1, 2, 3, 4], "score": 0.9},
+            {"file_name": "b.jpg", "bbox": [-1, 0, 9, 9]},
+            {"file_name": "a.jpg", "bbox": [5.5, 6, 7, 8]},
+        ]
+    ),
+    "coco.json": json.dumps(
+        {
+            "images": [{"id": 7, "file_name": "a.jpg"}, {"id": 8, "file_name": "b.jpg"}, {"id": 9, "file_name": "nobody.jpg"}],
+            "categories": [{"id": 1, "name": "person"}, {"id": 2, "name": "dog"}],
+            "annotations": [
+                {"image_id": 7, "category_id": 1, "bbox": [1, 2, 3, 4]},
+                {"image_id": 7, "category_id": 2, "bbox": [50, 50, 3, 4]},
+                {"image_id": 9, "category_id": 1, "iscrowd": 1, "bbox": [50, 50, 3, 4]},
+                {"image_id": 8, "category_id": 1, "bbox": [-1, 0, 9, 9]},
+                {"image_id": 7, "category_id": 1, "bbox": [5.5, 6, 7, 8]},
+            ],
+        }
+    ),
+    "table.csv": "image, x, y, width, height, score\na.jpg,1,2,3,4,0.9\nb.jpg,-1,0,9,9,1\n\na.jpg, 5.5, 6, 7, 8, 1\n",
+    "bom.csv": "\ufeffimage,x,y,width,height\r\na.jpg,1,2,3,4\r\nb.jpg,-1,0,9,9\r\n./a.jpg,5.5,6,7,8\r\n",
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_every_form_gives_the_same_boxes(tmp_path, name):
+    (tmp_path / name).write_text(FORMS[name], encoding="utf-8", newline="")
+    boxes = read_boxes(tmp_path / name)
+    np.testing.assert_array_equal(boxes["a.jpg"], [[1, 2, 3, 4], [5.5, 6, 7, 8]])
+    np.testing.assert_array_equal(boxes["b.jpg"], [[-1, 0, 9, 9]])
+    if name in ("mapping.json", "coco.json"):
+        assert boxes["nobody.jpg"].shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.json", "", "empty"),
+        ("a.json", "{", "not valid JSON"),
+        ("a.json", "3", "a file of boxes is"),
+        ("a.json", '{"a.jpg": [1, 2, 3, 4]}', "box 1 of 'a.jpg'"),
+        ("a.json", '{"a.jpg": [[1, 2, 3]]}', "box 1 of 'a.jpg'"),
+        ("a.json", '{"a.jpg": [[1, 2, 3, 4], [1, 2, 3, "4"]]}', "box 2 of 'a.jpg'"),
+        ("a.json", '{"a.jpg": [[1, 2, 3, NaN]]}', "box 1 of 'a.jpg'"),
+        ("a.json", '{"a.jpg": [[1, 2, 3, true]]}', "box 1 of 'a.jpg'"),
+        ("a.json", '{"a.jpg": [[1, 2, 0, 4]]}', "no size"),
+        ("a.json", '{"a.jpg": null}', "must be a list"),
+        ("a.json", '[{"image_id": 3, "bbox": [1, 2, 3, 4]}]', "entry 1"),
+        ("a.json", '{"images": [], "annotations": [{"image_id": 3, "bbox": [1, 2, 3, 4]}]}', "COCO"),
+        ("a.csv", "image,x,y,w,h\na.jpg,1,2,3,4\n", "'width'"),
+        ("a.csv", "image,x,y,width,height\na.jpg,1,2,3\n", "line 2"),
+        ("a.csv", "image,x,y,width,height\na.jpg,1,2,3,4\na.jpg,1,2,wide,4\n", "line 3"),
+        ("a.csv", "image,x,y,width,height\na.jpg,1,2,-3,4\n", "no size"),
+        ("a.csv", "image,x,y,width,height\n,1,2,3,4\n", "no picture"),
+    ],
+)
+def test_what_is_wrong_is_said_with_the_file(tmp_path, name, text, said):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(PosecovError, match=said) as caught:
+        read_boxes(tmp_path / name)
+    assert str(caught.value).startswith(f"{tmp_path / name}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    (tmp_path / "picture.json").write_bytes(b"\xff\xd8\xff\xe0")
+    for name, said in (("missing.json", "no such file"), ("picture.json", "cannot read"), (".", "folder")):
+        with pytest.raises(PosecovError, match=said):
+            read_boxes(tmp_path / name)
+
+
+def test_the_longest_name_wins(tmp_path):
+    names = ("a.jpg", "x/a.jpg", "y/a.jpg", (tmp_path / "z" / "a.jpg").as_posix())
+    boxes = {name: np.full((1, 4), i) for i, name in enumerate(names)}
+    for folder, expected in (("w", 0), ("x", 1), ("y", 2), ("z", 3)):
+        assert boxes_of(boxes, tmp_path / folder / "a.jpg")[0, 0] == expected
+    assert boxes_of(boxes, tmp_path / "b.jpg") is None
+    assert boxes_of(boxes, tmp_path / "xa.jpg") is None

@@ -1,0 +1,136 @@
+import numpy as np
+import pytest
+
+from posecov.draw import CENTRE, LEFT, RIGHT, draw_poses, side_of
+from posecov.pose import Pose
+from posecov.skeleton import Skeleton, load_skeleton
+
+SKELETON = Skeleton(
+    name="arms",
+    keypoints=("r_wrist", "l_wrist", "neck"),
+    flip_pairs=(("r_wrist", "l_wrist"),),
+    limbs=(("r_wrist", "neck"), ("l_wrist", "neck")),
+)
+GREY = np.full((600, 800, 3), 120, dtype=np.uint8)
+
+
+def pose(points, sigma=12.0, covariance=None):
+    covariance = np.eye(6) * sigma**2 if covariance is None else covariance
+    return Pose(np.array(points, dtype=float), covariance, SKELETON, 6.0)
+
+
+USUAL = pose([[200.0, 300.0], [600.0, 300.0], [400.0, 200.0]])
+
+
+def near(image, point, colour, radius=3):
+    """Whether a pixel close to the colour lies at a point."""
+    x, y = (round(v) for v in point)
+    patch = image[max(y - radius, 0) : y + radius + 1, max(x - radius, 0) : x + radius + 1].reshape(-1, 3).astype(int)
+    return (np.abs(patch - np.array(colour)).max(axis=1) < 40).any()
+
+
+def test_sides_have_their_colours():
+    lsp = load_skeleton("lsp14")
+    assert side_of(lsp, ["r_knee", "r_hip"]) == RIGHT
+    assert side_of(lsp, ["l_shoulder", "neck"]) == LEFT
+    assert side_of(lsp, ["r_hip", "l_hip"]) == CENTRE
+    assert side_of(lsp, ["neck", "head_top"]) == CENTRE
+    coco = load_skeleton("coco17")
+    assert {side_of(coco, [name]) for name in coco.keypoints} == {RIGHT, LEFT, CENTRE}
+
+
+def test_limbs_and_joints_are_drawn_where_they_are():
+    image = draw_poses(GREY, [USUAL])
+    assert image.shape == GREY.shape
+    assert near(image, (300, 250), RIGHT)
+    assert near(image, (500, 250), LEFT)
+    for point, colour in zip(USUAL.keypoints, (RIGHT, LEFT, CENTRE), strict=True):
+        assert near(image, point, colour)
+    assert (image[100, 100] == 120).all()
+
+
+def test_the_picture_given_is_not_changed():
+    before = GREY.copy()
+    draw_poses(GREY, [USUAL])
+    np.testing.assert_array_equal(GREY, before)
+
+
+@pytest.mark.parametrize("mass", [0.5, 0.95])
+def test_the_outline_is_the_ellipse_of_the_pose(mass):
+    covariance = np.eye(6)
+    covariance[:2, :2] = [[900, 500], [500, 400]]
+    tilted = pose([[200.0, 300.0], [600.0, 300.0], [400.0, 290.0]], covariance=covariance)
+    image = draw_poses(GREY, [tilted], mass).astype(int)
+    centre, axes, angle = tilted.ellipse("r_wrist", mass)
+    changed = np.abs(image - 120).max(axis=2) > 6
+    for turn in (np.pi / 2, np.pi, 3 * np.pi / 2):  # Not towards the limb.
+        across = np.array([axes[0] * np.cos(turn), axes[1] * np.sin(turn)])
+        rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        edge = rotation @ across
+        inner, outer = (np.round(centre + edge * (1 + s * 6 / np.linalg.norm(edge))).astype(int) for s in (-1, 1))
+        assert changed[inner[1], inner[0]]
+        assert not changed[outer[1], outer[0]]
+        assert near(image, centre + edge, RIGHT, radius=1)
+
+
+def test_the_ellipse_is_translucent():
+    noise = np.random.default_rng(0).integers(60, 200, GREY.shape, dtype=np.uint8)
+    image = draw_poses(noise, [pose([[200.0, 300.0], [600.0, 300.0], [400.0, 200.0]], sigma=30)])
+    patch = (slice(310, 330), slice(180, 190))
+    assert np.corrcoef(noise[patch].ravel(), image[patch].ravel())[0, 1] > 0.8
+    assert np.abs(image[patch].astype(int) - noise[patch]).mean() > 5
+
+
+def test_small_pictures_are_enlarged_and_the_pose_with_them():
+    small = np.full((60, 80, 3), 120, np.uint8)
+    image = draw_poses(small, [pose([[20.0, 30.0], [60.0, 30.0], [40.0, 20.0]], sigma=1.2)])
+    assert image.shape == (480, 640, 3)
+    # Pixel centres: (20 + 1/2) 8 - 1/2.
+    assert near(image, (163.5, 243.5), RIGHT)
+    assert near(image, (323.5, 163.5), CENTRE)
+    assert max(draw_poses(np.zeros((8, 4000, 3), np.uint8), []).shape) == 4000
+
+
+@pytest.mark.parametrize(
+    ("place", "border"),
+    [((400.0, 760.0), (400, 580)), ((950.0, 300.0), (780, 300)), ((-90.0, 200.0), (20, 200)), ((300.0, -50.0), (300, 20))],
+)
+def test_a_joint_outside_is_marked_at_the_border(place, border):
+    inside = draw_poses(GREY, [USUAL]).astype(int)
+    image = draw_poses(GREY, [pose([place, [600.0, 300.0], [400.0, 200.0]], sigma=2)]).astype(int)
+    patch = (slice(max(border[1] - 20, 0), border[1] + 20), slice(max(border[0] - 20, 0), border[0] + 20))
+    found = (np.abs(image[patch] - np.array(RIGHT)).max(axis=2) < 10).sum()
+    assert found > 40
+    assert (np.abs(inside[patch] - np.array(RIGHT)).max(axis=2) < 10).sum() == 0
+
+
+def test_joints_outside_do_not_hide_one_another():
+    points = [[950.0, 300.0], [951.0, 301.0], [400.0, 200.0]]
+    one = draw_poses(GREY, [pose([points[0], [600.0, 300.0], points[2]], sigma=2)])
+    both = draw_poses(GREY, [pose(points, sigma=2)])
+    dark = [(image[150:450, 600:].max(axis=2) < 80).sum() for image in (one, both)]
+    assert dark[1] > 1.5 * dark[0]
+
+
+@pytest.mark.parametrize("place", [(1e9, 1e9), (-1e7, 300.0), (400.0, 200.0)])
+def test_far_joints_and_wide_ellipses_are_drawn_without_trouble(place):
+    covariance = np.diag([1e12, 1e10, 1.0, 1.0, 1e-6, 1e-6])
+    image = draw_poses(GREY, [pose([place, [600.0, 300.0], [400.0, 200.0]], covariance=covariance)])
+    assert near(image, (600, 300), LEFT)
+
+
+def test_a_known_joint_has_no_ellipse():
+    known = USUAL.condition({"r_wrist": (200.0, 300.0)})
+    with_ellipse, without = draw_poses(GREY, [USUAL]), draw_poses(GREY, [known])
+    _, axes, _ = USUAL.ellipse("r_wrist")
+    point = (round(200 - 0.8 * axes[0]), 300)
+    assert (with_ellipse[point[1], point[0]] != 120).any()
+    assert (without[point[1], point[0]] == 120).all()
+
+
+def test_the_legend_is_there_and_moves_away_from_joints():
+    low = draw_poses(GREY, [USUAL])
+    assert (low[-60:, :250].max(axis=2) < 100).sum() > 500
+    crowded = draw_poses(GREY, [pose([[40.0, 570.0], [100.0, 575.0], [60.0, 500.0]])])
+    assert (crowded[-60:, -250:].max(axis=2) < 100).sum() > 500
+    assert (draw_poses(GREY, []) != GREY).any()

@@ -1,0 +1,196 @@
+"""The fit behind the rivals, and the report on made-up people whose law is known."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from posecov import evaluation, law, metrics
+from posecov.errors import PosecovError
+from posecov.law import Law
+
+JOINTS = ("hip", "knee", "ankle")
+
+
+def random_scatter(rng, dimension=6):
+    factor = rng.standard_normal((dimension, dimension + 2))
+    return factor @ factor.T
+
+
+def mean_nll(residuals, scatter, dof):
+    return float(law.negative_log_likelihood(residuals, scatter, dof).mean())
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_the_fit_finds_the_law_of_its_samples(missing):
+    rng = np.random.default_rng(0)
+    scatter = random_scatter(rng)
+    residuals = law.sample(rng, np.zeros(6), scatter, 5.0, 20_000)
+    if missing:
+        residuals[rng.random(20_000) < 0.4, 2:4] = np.nan
+        residuals[rng.random(20_000) < 0.2, 4:] = np.nan
+    found, nu = evaluation.fit_student_t(residuals)
+    assert nu == pytest.approx(5.0, rel=0.05)
+    np.testing.assert_allclose(found, scatter, atol=0.05 * np.diag(scatter).max())
+
+
+@pytest.mark.parametrize("dof", [None, math.inf, 4.0])
+def test_nothing_near_the_fit_is_likelier(dof):
+    rng = np.random.default_rng(1)
+    residuals = law.sample(rng, np.zeros(6), random_scatter(rng), 3.5, 150)
+    residuals[::4, :2] = np.nan
+    residuals[1::4, 4:] = np.nan
+    scatter, nu = evaluation.fit_student_t(residuals, dof)
+    best = mean_nll(residuals, scatter, nu)
+    for _ in range(50):
+        nudge = np.eye(6) + 0.01 * rng.standard_normal((6, 6))
+        assert mean_nll(residuals, nudge @ scatter @ nudge.T, nu) > best
+    for scale in (0.99, 1.01):
+        assert mean_nll(residuals, scale * scatter, nu) > best
+        if dof is None:
+            assert mean_nll(residuals, scatter, scale * nu) > best
+    assert dof is None or nu == dof
+
+
+def test_the_gaussian_fit_of_complete_labels_is_the_second_moment():
+    residuals = np.random.default_rng(2).standard_normal((50, 4)) + 1
+    scatter, nu = evaluation.fit_student_t(residuals, math.inf)
+    np.testing.assert_allclose(scatter, residuals.T @ residuals / 50, rtol=1e-9)
+    assert math.isinf(nu)
+
+
+def test_too_few_people_are_an_error():
+    with pytest.raises(PosecovError, match="too few"):
+        evaluation.fit_student_t(np.ones((6, 6)))
+    with pytest.raises(PosecovError, match="never labelled"):
+        evaluation.fit_student_t(np.where(np.arange(4) < 2, np.nan, np.random.default_rng(0).standard_normal((50, 4))))
+
+
+def crowd(count=400, dof=5.0, seed=3, honest=True):
+    """People whose sigmas differ around one correlation, and a model that knows them, or takes one round sigma for all."""
+    rng = np.random.default_rng(seed)
+    sizes = rng.uniform(50, 400, count)
+    sigma = np.exp(0.6 * rng.standard_normal((count, 3))).repeat(2, axis=1) * 0.03 * sizes[:, None]
+    scatter = random_scatter(rng)
+    scatter /= np.sqrt(np.outer(np.diag(scatter), np.diag(scatter)))
+    scatters = sigma[:, :, None] * scatter * sigma[:, None, :]
+    mean = rng.uniform(0, 500, (count, 6))
+    truth = Law(mean, scatters, dof).sample(rng, 1)[0]
+    told = scatters if honest else np.square(sizes)[:, None, None] * np.eye(6) * 0.03**2
+    labelled = rng.random((count, 3)) > 0.1
+    points = truth.reshape(-1, 3, 2)
+    return {
+        "means": mean.reshape(-1, 3, 2),
+        "covariances": law.covariance_from_scatter(told, dof),
+        "truth": np.where(labelled[..., None], points, np.nan),
+        "labelled": labelled,
+        "sizes": sizes,
+        "torso": sizes / 3,
+        "degrees_of_freedom": dof,
+        "joints": JOINTS,
+        "resamples": 50,
+    }
+
+
+@pytest.fixture(scope="module")
+def report():
+    return evaluation.evaluate(**crowd())
+
+
+def test_a_model_that_knows_the_law_beats_the_constant_covariance_and_meets_its_own_correlation(report):
+    model, constant, correlation = (report["laws"][name] for name in ("model", *evaluation.RIVALS))
+    assert model["nll"]["pixels"] < constant["nll"]["pixels"] - 0.5
+    assert constant["difference"]["nll"]["interval"][1] < 0
+    # Its own sigmas with the one true correlation, fitted on the other half: as good but for the noise of the fit.
+    assert abs(correlation["difference"]["nll"]["value"]) < 0.3
+    assert constant["difference"]["tac"]["value"] < 0
+    assert model["rank_correlation"]["person_sizes"] > 0.3
+    # One sigma for each half, that is, in units of the person's size.
+    assert abs(constant["rank_correlation"]["person_sizes"]) < 0.1
+    for name in ("joint", "per_joint"):
+        for mass, share in model["coverage"][name].items():
+            assert share == pytest.approx(float(mass) / 100, abs=0.08)
+    assert report["pck"]["mean"] == pytest.approx(
+        np.average(list(report["pck"]["per_joint"].values()), weights=crowd()["labelled"].sum(axis=0))
+    )
+    assert report["degrees_of_freedom"] == 5
+
+
+def test_the_rivals_see_only_the_other_half():
+    people = crowd(count=200)
+    one = Law.from_covariance(people["means"].reshape(-1, 6), people["covariances"], 5.0)
+    values = metrics.label_values(people["truth"], people["labelled"])
+    sigma = np.sqrt(np.diagonal(one.covariance, axis1=1, axis2=2))
+    rivals = {
+        "constant_covariance": (evaluation.constant_covariance_rival(one, values, people["sizes"]), people["sizes"][:, None]),
+        "constant_correlation": (evaluation.constant_correlation_rival(one, values), sigma),
+    }
+    for rival, unit in rivals.values():
+        for fold in (0, 1):
+            other = ((values - one.mean) / unit)[1 - fold :: 2]
+            scatter, nu = evaluation.fit_student_t(other)
+            units = np.broadcast_to(unit, values.shape)[fold::2]
+            np.testing.assert_allclose(rival.scatter[fold::2], units[:, :, None] * scatter * units[:, None, :])
+            np.testing.assert_allclose(rival.degrees_of_freedom[fold::2], nu)
+    # A Gaussian model gets Gaussian rivals.
+    gaussian = Law(one.mean, one.covariance, math.inf)
+    assert np.isinf(evaluation.constant_covariance_rival(gaussian, values, people["sizes"]).degrees_of_freedom).all()
+
+
+def test_a_model_that_knows_nothing_is_told_so():
+    report = evaluation.evaluate(**crowd(honest=False))
+    constant = report["laws"]["constant_covariance"]
+    assert constant["difference"]["nll"]["interval"][0] > 0
+    assert constant["difference"]["tac"]["value"] > 0
+
+
+def test_the_frame_moves_the_nll_but_not_the_differences():
+    people = crowd(count=120)
+    here = evaluation.evaluate(**people, scale=3.0)["laws"]
+    larger = {key: 3 * people[key] for key in ("means", "truth", "sizes", "torso")}
+    there = evaluation.evaluate(**{**people, **larger, "covariances": 9 * people["covariances"]})["laws"]
+    for name in here:
+        assert here[name]["nll"]["frame"] == pytest.approx(there[name]["nll"]["pixels"], abs=1e-3)
+        assert here[name]["nll"]["person_sizes"] == pytest.approx(there[name]["nll"]["person_sizes"], abs=1e-3)
+        assert here[name]["tac"]["person_sizes"] == pytest.approx(there[name]["tac"]["person_sizes"], abs=1e-4)
+        assert 3 * here[name]["tac"]["pixels"] == pytest.approx(there[name]["tac"]["pixels"], abs=1e-2)
+        assert here[name]["coverage"]["joint"] == there[name]["coverage"]["joint"]
+    name = "constant_covariance"
+    assert here[name]["difference"]["nll"]["value"] == pytest.approx(
+        here["model"]["nll"]["pixels"] - here[name]["nll"]["pixels"]
+    )
+
+
+def test_unlabelled_joints_and_people_do_not_count():
+    people = crowd(count=120)
+    junk = np.where(people["labelled"][..., None], people["truth"], -1e6)
+    empty = np.concatenate([people["labelled"], np.zeros((1, 3), dtype=bool)])
+    more = {key: np.concatenate([value, value[:1]]) for key, value in people.items() if isinstance(value, np.ndarray)}
+    more["truth"][:-1] = junk
+    assert evaluation.evaluate(**{**people, **more, "labelled": empty}) == evaluation.evaluate(**people)
+    with pytest.raises(PosecovError, match="labelled joint"):
+        evaluation.evaluate(**{**people, "labelled": np.zeros((120, 3), dtype=bool)})
+
+
+def test_a_report_is_strict_json_and_a_table(report):
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
+    text = evaluation.markdown(report)
+    for line in (
+        "| 400 people | model | constant covariance | our sigmas, constant correlation |",
+        "| hip | 0.",
+        "| TAC, picture",
+    ):
+        assert line in text
+    assert f"{report['laws']['model']['nll']['pixels']:.2f}" in text
+
+
+def test_few_people_or_none_of_a_joint_still_give_a_report():
+    people = crowd(count=10, dof=math.inf)
+    people["labelled"][:, 2] = False
+    people["torso"][:] = np.nan
+    report = evaluation.evaluate(**people)
+    assert list(report["laws"]) == ["model"]
+    assert report["degrees_of_freedom"] is report["pck"]["per_joint"]["ankle"] is None
+    json.dumps(report, allow_nan=False)
+    assert "| degrees of freedom | inf |" in evaluation.markdown(report)

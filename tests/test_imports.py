@@ -1,0 +1,57 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MODULES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for path in (ROOT / "posecov").rglob("*.py")
+    if path.relative_to(ROOT).parts[1] != "learn"
+)
+
+
+def run(code):
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_every_module_outside_learn_does_without_what_training_needs():
+    assert "posecov.estimator" in MODULES
+    code = f"""
+import importlib, sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "timm", "albumentations", "matplotlib"):
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Blocked())
+for name in {MODULES!r}:
+    importlib.import_module(name)
+"""
+    done = run(code)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("code", ["import posecov", "from posecov import PoseEstimator, Pose, PosecovError"])
+def test_import_is_quick_and_light(code):
+    timed = f"import sys, time; start = time.perf_counter(); {code}; print(time.perf_counter() - start, *sorted(sys.modules))"
+    tries = [run(timed).stdout.split() for _ in range(3)]
+    assert min(float(seconds) for seconds, *_ in tries) < 1.0
+    assert not {"torch", "timm", "albumentations", "matplotlib", "skimage"} & set(tries[0])
+
+
+def test_what_the_package_exports():
+    import posecov
+
+    for name in posecov.__all__:
+        assert getattr(posecov, name) is not None
+        assert name in dir(posecov)
+    assert posecov.PoseEstimator.__module__ == "posecov.estimator"
+    with pytest.raises(AttributeError, match="nothing"):
+        posecov.nothing  # noqa: B018
+
+
+def test_the_package_says_that_it_is_typed():
+    assert (ROOT / "posecov" / "py.typed").exists()

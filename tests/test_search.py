@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+from tiny_model import picture
+
+from posecov.geometry import box_around
+from posecov.search import WINDOWS, consistency_of, find_person, windows
+
+SIZES = [(500, 500), (640, 427), (427, 640), (1920, 1080), (1000, 300), (300, 4000), (9, 9), (8, 12_000)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_windows_are_few_and_begin_with_the_whole(size):
+    boxes = windows(*size, padding=1.25)
+    assert 1 <= len(boxes) <= WINDOWS
+    side = 1.25 * boxes[:, 2]
+    low, high = boxes[:, :2] + boxes[:, 2:] / 2 - side[:, None] / 2, boxes[:, :2] + boxes[:, 2:] / 2 + side[:, None] / 2
+    # The first crop holds the whole picture, the others lie within it. Pixels reach half a pixel around their centres.
+    assert (low[0] <= -0.5 + 1e-6).all()
+    assert (high[0] >= np.array(size) - 0.5 - 1e-6).all()
+    assert (low[1:] >= -0.5 - 1e-6).all()
+    assert (high[1:] <= np.array(size) - 0.5 + 1e-6).all()
+
+
+@pytest.mark.parametrize("size", [s for s in SIZES if max(s) < 10 * min(s)])
+def test_the_windows_of_each_size_leave_no_gap(size):
+    boxes = windows(*size)[1:]
+    for side in np.unique(boxes[:, 2].round(6)):
+        same = boxes[boxes[:, 2].round(6) == side]
+        for axis in (0, 1):
+            starts = np.unique(same[:, axis].round(6))
+            assert starts[0] == pytest.approx(-0.5, abs=1e-5)
+            assert starts[-1] + side == pytest.approx(size[axis] - 0.5, abs=1e-5)
+            assert (np.diff(starts) < side).all()
+
+
+PLACES = [
+    ((640, 480), [[120.0, 90.0], [180.0, 100.0], [150.0, 160.0]]),
+    ((640, 480), [[520.0, 330.0], [590.0, 350.0], [560.0, 420.0]]),
+    ((900, 300), [[700.0, 90.0], [770.0, 110.0], [740.0, 220.0]]),
+    ((300, 300), [[60.0, 70.0], [240.0, 90.0], [140.0, 260.0]]),
+]
+
+
+@pytest.mark.parametrize(("size", "points"), PLACES)
+def test_it_finds_the_dots_wherever_they_are(estimator, size, points):
+    image = picture(np.array(points), *size, radius=7)
+    found = find_person(lambda boxes: estimator.predict(image, boxes), *size, padding=1.25)
+    assert len(found) == 1
+    truth = box_around(np.array([*points, np.mean(points, axis=0)]))
+    np.testing.assert_allclose(found[0].box, truth, atol=0.06 * truth[2:].max())
+    assert 0.5 < found[0].consistency <= 1
+
+
+@pytest.mark.parametrize("size", [(320, 240), (8, 8), (100, 900)])
+def test_nobody_is_found_where_nothing_is(estimator, size):
+    image = np.full((size[1], size[0], 3), 40, np.uint8)
+    assert find_person(lambda boxes: estimator.predict(image, boxes), *size, padding=1.25) == []
+
+
+def follower(pinned, spread):
+    """A network of which a share of the answer is pinned to the picture and the rest follows the crop."""
+    shape = np.array([[-0.4, -0.4], [0.4, -0.4], [0.4, 0.4], [-0.4, 0.4]])
+
+    def predict(boxes):
+        centres = boxes[:, None, :2] + boxes[:, None, 2:] / 2
+        follows = centres + shape * boxes[:, None, 2:]
+        stays = np.array([100.0, 100.0]) + shape * 50
+        size = boxes[:, 2:].max(axis=1)
+        covariance = np.eye(8) / 2 * np.square(spread * size)[:, None, None]
+        return pinned * stays + (1 - pinned) * follows, covariance
+
+    return predict
+
+
+def test_consistency_is_one_for_what_stays_and_nothing_for_what_follows():
+    box = np.array([[75.0, 75.0, 50.0, 50.0]])
+    assert consistency_of(follower(1.0, 0.0), box)[0] == pytest.approx(1)
+    assert consistency_of(follower(0.0, 0.0), box)[0] == pytest.approx(0, abs=1e-6)
+    assert consistency_of(follower(0.7, 0.0), box)[0] == pytest.approx(0.7)
+    assert consistency_of(follower(1.0, 0.25), box)[0] == pytest.approx(0.5)
+    assert consistency_of(follower(1.0, 0.7), box)[0] == 0
+
+
+def test_few_calls_are_made(estimator, dots):
+    sizes = []
+
+    def predict(boxes):
+        sizes.append(len(boxes))
+        return estimator.predict(dots, boxes)
+
+    find_person(predict, 320, 240, 1.25)
+    assert len(sizes) <= 8
+    assert sum(sizes) <= 65
