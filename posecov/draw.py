@@ -102,8 +102,6 @@ class _Figure:
 
 def _draw_ellipses(canvas: np.ndarray, figure: _Figure) -> None:
     for name, centre, (major, minor, angle) in zip(figure.pose.names, figure.points, figure.ellipses, strict=True):
-        if major <= 0:
-            continue  # A joint that is known.
         turn = np.linspace(0, 2 * np.pi, 97)[:-1]
         across = np.stack([major * np.cos(turn), minor * np.sin(turn)], axis=1)
         rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -131,7 +129,7 @@ def _draw_limbs(canvas: np.ndarray, figure: _Figure) -> None:
 def _draw_outside(canvas: np.ndarray, figure: _Figure, labels: list[np.ndarray]) -> None:
     """An arrow at the border towards every joint outside, with its name; ``labels`` collects the places taken."""
     height, width = canvas.shape[:2]
-    size = max(figure.line * 2.4, 0.014 * min(height, width), 5.0)
+    size = max(figure.line * 2.8, 0.017 * min(height, width), 6.0)
     for name, point, inside in zip(figure.pose.names, figure.points, figure.inside, strict=True):
         if inside:
             continue
@@ -139,8 +137,8 @@ def _draw_outside(canvas: np.ndarray, figure: _Figure, labels: list[np.ndarray])
         direction = (point - border) / np.linalg.norm(point - border)
         side = np.array([-direction[1], direction[0]])
         tip = border + 0.6 * size * direction
-        foot = tip - 1.5 * size * direction
-        arrow = np.stack([tip, foot + 0.8 * size * side, foot - 0.8 * size * side])
+        foot = tip - 1.7 * size * direction
+        arrow = np.stack([tip, foot + 0.7 * size * side, foot + 0.45 * size * direction, foot - 0.7 * size * side])
         colour = side_of(figure.pose.skeleton, [name])
         _blend_polygon(canvas, arrow, colour, 1.0)
         _blend_outline(canvas, arrow, INK, 0.8, max(size * 0.14, 1.0))

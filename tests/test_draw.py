@@ -83,11 +83,11 @@ def test_the_ellipse_is_translucent():
 
 def test_small_pictures_are_enlarged_and_the_pose_with_them():
     small = np.full((60, 80, 3), 120, np.uint8)
-    image = draw_poses(small, [pose([[20.0, 30.0], [60.0, 30.0], [40.0, 20.0]], sigma=1.2)])
-    assert image.shape == (480, 640, 3)
-    # Pixel centres: (20 + 1/2) 8 - 1/2.
-    assert near(image, (163.5, 243.5), RIGHT)
-    assert near(image, (323.5, 163.5), CENTRE)
+    points = np.array([[20.0, 30.0], [60.0, 30.0], [40.0, 20.0]])
+    image = draw_poses(small, [pose(points, sigma=1.25)])
+    # Pixel centres: the middle of pixel 20 is (20 + 1/2) 8 - 1/2 in a picture eight times as large.
+    large = draw_poses(np.full((480, 640, 3), 120, np.uint8), [pose(8 * points + 3.5, sigma=10)])
+    np.testing.assert_array_equal(image, large)
     assert max(draw_poses(np.zeros((8, 4000, 3), np.uint8), []).shape) == 4000
 
 

@@ -12,14 +12,15 @@ from posecov.errors import PosecovError
 from posecov.estimator import DEFAULT_MODEL, PoseEstimator
 from posecov.geometry import crop_map
 
-BOXES = np.array([[100.0, 70.0, 90.0, 100.0], [80.0, 60.0, 130.0, 110.5], [-20.0, -10.0, 300.0, 240.0], [101.5, 80.25, 84.0, 84.0]])
+BOXES = np.array(
+    [[100.0, 70.0, 90.0, 100.0], [80.0, 60.0, 130.0, 110.5], [-20.0, -10.0, 300.0, 240.0], [101.5, 80.25, 84.0, 84.0]]
+)
 
 
 def test_joints_come_back_where_the_dots_are_whatever_the_box(estimator, dots):
     for box, pose in zip(BOXES, estimator(dots, boxes=BOXES), strict=True):
         close = 0.1 * METADATA.padding * max(box[2:]) / SIZE  # A tenth of a crop pixel.
         np.testing.assert_allclose(pose.keypoints[:3], POINTS, atol=close)
-        np.testing.assert_allclose(pose.keypoints[3], POINTS.mean(axis=0), atol=close)
 
 
 def test_the_covariance_comes_back_in_picture_pixels(estimator, dots):

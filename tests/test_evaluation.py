@@ -115,6 +115,32 @@ def test_a_model_that_knows_the_law_beats_the_constant_covariance_and_meets_its_
         np.average(list(report["pck"]["per_joint"].values()), weights=crowd()["labelled"].sum(axis=0))
     )
     assert report["degrees_of_freedom"] == 5
+    assert max(model["coverage"]["per_joint_deviation"].values()) < 0.08
+
+
+def test_differences_are_those_of_the_figures(report):
+    def figures(name):
+        one = report["laws"][name]
+        return {
+            "nll": one["nll"]["pixels"],
+            "tac": one["tac"]["pixels"],
+            "sharpness": one["sharpness"],
+            "rank_correlation": one["rank_correlation"]["torsos"],
+        }
+
+    for name in evaluation.RIVALS:
+        for key, difference in report["laws"][name]["difference"].items():
+            assert difference["value"] == pytest.approx(figures("model")[key] - figures(name)[key], abs=1e-9)
+            assert difference["interval"][0] < difference["value"] < difference["interval"][1]
+
+
+def test_the_nll_as_gaussians_takes_the_second_moments(report):
+    people = crowd()
+    kept = people["labelled"].any(axis=1)
+    residuals = metrics.label_values(people["truth"], people["labelled"]) - people["means"].reshape(-1, 6)
+    expected = law.negative_log_likelihood(residuals[kept], people["covariances"][kept], math.inf).mean()
+    assert report["gaussian_nll"]["model"] == pytest.approx(expected)
+    assert report["gaussian_nll"]["constant_covariance"] > expected
 
 
 def test_the_rivals_see_only_the_other_half():
@@ -133,6 +159,11 @@ def test_the_rivals_see_only_the_other_half():
             units = np.broadcast_to(unit, values.shape)[fold::2]
             np.testing.assert_allclose(rival.scatter[fold::2], units[:, :, None] * scatter * units[:, None, :])
             np.testing.assert_allclose(rival.degrees_of_freedom[fold::2], nu)
+    scatter = evaluation.fit_student_t(((values - one.mean) / sigma)[np.arange(200) % 5 != 3])[0]
+    found = evaluation.constant_correlation_rival(one, values, folds=5).scatter[8]
+    np.testing.assert_allclose(found, sigma[8][:, None] * scatter * sigma[8])
+    with pytest.raises(PosecovError, match="folds"):
+        evaluation.constant_correlation_rival(one, values, folds=1)
     # A Gaussian model gets Gaussian rivals.
     gaussian = Law(one.mean, one.covariance, math.inf)
     assert np.isinf(evaluation.constant_covariance_rival(gaussian, values, people["sizes"]).degrees_of_freedom).all()

@@ -43,7 +43,9 @@ def test_pixel_centres_agree_at_every_reduction(factor):
     similarity = crop_map(box, size)
     point = box[:2] + 0.55 * box[2:]
     image = blob(point, 420, 420, sigma=2.0 * factor)
-    np.testing.assert_allclose(centroid(warp(image, similarity, size, cv2.BORDER_REPLICATE)), similarity.points(point), atol=0.06)
+    np.testing.assert_allclose(
+        centroid(warp(image, similarity, size, cv2.BORDER_REPLICATE)), similarity.points(point), atol=0.06
+    )
 
 
 def test_the_crop_covers_the_squared_box_with_its_padding():

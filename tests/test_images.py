@@ -165,7 +165,13 @@ def test_other_truncated_pictures_are_refused(tmp_path, ending):
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("missing.jpg", "no such file"), ("empty.jpg", "empty"), ("text.jpg", "not a picture"), ("folder", "folder"), ("x" * 300, "read")],
+    [
+        ("missing.jpg", "no such file"),
+        ("empty.jpg", "empty"),
+        ("text.jpg", "not a picture"),
+        ("folder", "folder"),
+        ("x" * 300, "read"),
+    ],
 )
 def test_what_is_no_picture(tmp_path, name, said):
     (tmp_path / "empty.jpg").write_bytes(b"")

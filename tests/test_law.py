@@ -72,6 +72,9 @@ def test_central_mass_is_the_radial_distribution_and_its_inverse(dof, dimension)
     back = law.central_mass(law.central_radius_squared(masses, dimension, dof), dimension, dof)
     np.testing.assert_allclose(back, masses, rtol=1e-8)
     assert law.central_mass(math.inf, dimension, dof) == 1
+    far = 1 - 1e-9
+    tail = stats.chi2(dimension).isf(1 - far) if math.isinf(dof) else dimension * stats.f(dimension, dof).isf(1 - far)
+    assert law.central_radius_squared(far, dimension, dof) == pytest.approx(tail, rel=1e-7)
 
 
 @pytest.mark.parametrize("mass", [0.0, 1.0, -0.1, math.nan])

@@ -37,6 +37,8 @@ def test_pixels_are_normalised_channel_by_channel(tmp_path):
     keypoints, _ = model.predict(image)
     expected = [10 + 40 * 170 / 370, 10 + 40 * 70 / 170, 10 + 40 * 20 / 70]
     np.testing.assert_allclose(keypoints[0, :3, 0], expected, atol=0.01)
+    first, second = 200 / 10 + 100 / 20 + 50 / 30, 170 / 10 + 70 / 20 + 20 / 30
+    assert keypoints[0, 3, 0] == pytest.approx(10 + 40 * second / (first + second), abs=0.01)
 
 
 def test_batches_do_not_change_results(model_path):
@@ -134,7 +136,9 @@ def test_the_thread_count_reaches_onnx_runtime(model_path):
     assert PoseModel(model_path, threads=1)._session.get_session_options().intra_op_num_threads == 1
 
 
-@pytest.mark.parametrize("crops", [np.zeros((1, SIZE, SIZE, 3)), np.zeros((1, 32, 32, 3), np.uint8), np.zeros((SIZE, SIZE, 3), np.uint8)])
+@pytest.mark.parametrize(
+    "crops", [np.zeros((1, SIZE, SIZE, 3)), np.zeros((1, 32, 32, 3), np.uint8), np.zeros((SIZE, SIZE, 3), np.uint8)]
+)
 def test_crops_of_another_kind_are_refused(model_path, crops):
     with pytest.raises(PosecovError, match="crops must be"):
         PoseModel(model_path, threads=1).predict(crops)

@@ -12,7 +12,9 @@ from posecov.pose import Pose
 from posecov.skeleton import Skeleton
 
 SKELETON = Skeleton(name="two", keypoints=("a", "b"))
-POSE = Pose(np.array([[10.0, 20.0], [130.0, 5.0]]), np.diag([4.0, 1.0, 9.0, 9.0]), SKELETON, 5.0, np.array([5.0, 5.0, 100.0, 50.0]))
+POSE = Pose(
+    np.array([[10.0, 20.0], [130.0, 5.0]]), np.diag([4.0, 1.0, 9.0, 9.0]), SKELETON, 5.0, np.array([5.0, 5.0, 100.0, 50.0])
+)
 
 
 def test_outside_counts_from_the_edges_of_pixels():
@@ -94,6 +96,14 @@ def test_files_are_whole_or_not_there(tmp_path, monkeypatch):
         output.write_json(path, {"new": 2})
     assert json.loads(path.read_text()) == {"old": 1}
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_who_reads_an_old_file_reads_it_to_its_end(tmp_path):
+    output.write_json(tmp_path / "a.json", {"old": 1})
+    with (tmp_path / "a.json").open() as reader:
+        output.write_json(tmp_path / "a.json", {"new": 2})
+        assert json.load(reader) == {"old": 1}
+    assert json.loads((tmp_path / "a.json").read_text()) == {"new": 2}
 
 
 def test_written_files_can_be_read_by_others(tmp_path):

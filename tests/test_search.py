@@ -81,6 +81,13 @@ def test_consistency_is_one_for_what_stays_and_nothing_for_what_follows():
     assert consistency_of(follower(1.0, 0.7), box)[0] == 0
 
 
+def test_it_crops_again_until_the_box_settles():
+    (found,) = find_person(follower(0.6, 0.02), 200, 200)
+    # Where re-cropping stands still: a box whose side s is 1.2 (0.6 40 + 0.4 0.8 s), around the pinned centre.
+    side = 1.2 * 0.6 * 40 / (1 - 1.2 * 0.4 * 0.8)
+    np.testing.assert_allclose(found.box, [100 - side / 2, 100 - side / 2, side, side], atol=0.05 * side)
+
+
 def test_few_calls_are_made(estimator, dots):
     sizes = []
 

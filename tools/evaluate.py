@@ -41,12 +41,18 @@ class Options:
     """CPU threads of the network."""
     limit: int | None = None
     """Only so many pictures, for a quick look. Fewer than four for each coordinate leave the rivals out."""
+    folds: int = 2
+    """Across which the rivals' constants are fitted."""
     resamples: int = 1000
     """Of the bootstrap behind each interval."""
 
 
 def main(options: Options) -> None:
     """Evaluate, print, write. Raises PosecovError."""
+    if options.limit is not None and options.limit < 1:
+        raise PosecovError(f"--limit {options.limit}: there must be at least one picture")
+    if options.folds < 2:
+        raise PosecovError(f"--folds {options.folds}: there must be at least 2")
     estimator = PoseEstimator(options.weights, threads=options.threads)
     skeleton, metadata = load_skeleton("lsp14"), estimator.metadata
     if metadata.skeleton.keypoints != skeleton.keypoints:
@@ -72,6 +78,7 @@ def main(options: Options) -> None:
         metadata.degrees_of_freedom,
         skeleton.keypoints,
         scale=metadata.input_size / (metadata.padding * sizes),
+        folds=options.folds,
         resamples=options.resamples,
     )
     if options.json is not None:

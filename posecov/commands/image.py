@@ -63,7 +63,7 @@ class Image:
         for path in self.paths:
             try:
                 # A picture named twice, itself and by its folder, is done once.
-                pictures |= {p.resolve(): p for p in list_images([path]) if p.resolve() not in pictures}
+                pictures |= {picture.resolve(): picture for picture in list_images([path])}
             except PosecovError as error:
                 complain(error)
                 failed = True

@@ -34,11 +34,15 @@ def prepare(config: TrainConfig) -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def load_people(config: TrainConfig) -> tuple[list[Record], list[Record]]:
-    """Training and validation people. Raises PosecovError when the data is not there."""
-    root = config.data.root or os.environ.get("POSECOV_DATA", "")
+def load_people(config: TrainConfig, root: str = "") -> tuple[list[Record], list[Record]]:
+    """Training and validation people, from ``root``, the configuration's root or POSECOV_DATA.
+
+    Raises:
+        PosecovError: the data is not there.
+    """
+    root = root or config.data.root or os.environ.get("POSECOV_DATA", "")
     if not root:
-        raise PosecovError("no data: give --data.root DIR or set POSECOV_DATA; DIR holds one folder per data set (lsp, lspet)")
+        raise PosecovError("no data: give a data root or set POSECOV_DATA; it holds one folder per data set (lsp, lspet)")
     records = read_datasets(config.data.datasets, root)
     train, validation = split_validation(records, config.data.validation_from + "/", config.data.validation_count, config.seed)
     if config.data.limit:

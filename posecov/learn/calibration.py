@@ -1,0 +1,109 @@
+"""Calibration of a trained covariance on people that trained nothing."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import optimize
+
+from posecov import law
+from posecov.errors import PosecovError
+from posecov.learn.checkpoint import flatten_state, save_checkpoint
+from posecov.learn.export import degrees_of_freedom as model_degrees
+from posecov.learn.export import load_model
+from posecov.learn.features import see
+from posecov.learn.training import load_people, prepare
+from posecov.skeleton import load_skeleton
+
+# Spread of each joint's log factor about the common one, as a prior: 500 people say little about one joint alone.
+_JOINT_SPREAD = 0.1
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What calibration found.
+
+    Attributes:
+        factor: (J,) on each joint's sigma.
+        degrees_of_freedom: of the law; inf stays Gaussian.
+        before: NLL per person before, after: and with it; on the same people.
+    """
+
+    factor: np.ndarray
+    degrees_of_freedom: float
+    before: float
+    after: float
+
+
+def calibrate(residuals: np.ndarray, scatter: np.ndarray, degrees_of_freedom: float) -> Calibration:
+    """The likeliest factors on the sigmas, and degrees of freedom, of a law.
+
+    One law stays one law: factors are on joints (all correlations stay), so marginals and conditionals remain those of one
+    multivariate Student-t.
+
+    Args:
+        residuals: (N, 2J) label minus mean, NaN without a label.
+        scatter: (N, 2J, 2J) predicted.
+        degrees_of_freedom: of the law it was predicted under; inf is kept.
+
+    Raises:
+        PosecovError: hardly anybody to calibrate on.
+    """
+    residuals, scatter = np.asarray(residuals, dtype=np.float64), np.asarray(scatter, dtype=np.float64)
+    count, size = residuals.shape
+    if count < 50:
+        raise PosecovError(f"calibration needs at least 50 people, there are {count}")
+    gaussian = np.isinf(degrees_of_freedom)
+    present = ~np.isnan(residuals)
+    joint_present = present.reshape(count, -1, 2).any(axis=2)
+
+    def unpack(parameters: np.ndarray) -> tuple[np.ndarray, float]:
+        factor = np.exp(parameters[0] + parameters[2:])
+        return factor, np.inf if gaussian else 2.0 + float(np.exp(parameters[1]))
+
+    def objective(parameters: np.ndarray) -> float:
+        factor, nu = unpack(parameters)
+        rows = np.repeat(factor, 2)
+        # |D S D| and r^T (D S D)^-1 r with D on the diagonal: scale the residuals instead of every matrix.
+        nll = law.negative_log_likelihood(residuals / rows, scatter, nu) + (joint_present * 2 * np.log(factor)).sum(axis=1)
+        return float(nll.mean() + np.square(parameters[2:] / _JOINT_SPREAD).sum() / (2 * count))
+
+    start = np.zeros(2 + size // 2)
+    start[1] = 0.0 if gaussian else np.log(degrees_of_freedom - 2.0)
+    before = float(law.negative_log_likelihood(residuals, scatter, degrees_of_freedom).mean())
+    found = optimize.minimize(objective, start, method="L-BFGS-B", options={"maxiter": 100})
+    factor, nu = unpack(found.x)
+    after = law.negative_log_likelihood(residuals / np.repeat(factor, 2), scatter, nu)
+    after = after + (joint_present * 2 * np.log(factor)).sum(axis=1)
+    return Calibration(factor, nu, before, float(after.mean()))
+
+
+def calibrate_checkpoint(checkpoint: Path, out: Path, data_root: str) -> Calibration:
+    """Calibrate a run's best checkpoint on the run's validation people, and write the calibrated checkpoint.
+
+    Raises:
+        PosecovError: not a trained checkpoint, calibrated already, or the data is not there.
+    """
+    model, config, facts = load_model(checkpoint)
+    if facts["part"] == "calibrated":
+        raise PosecovError(f"{checkpoint}: calibrated already; calibrate the run's best.safetensors")
+    device = prepare(config)
+    seen = see(model, config, load_skeleton(config.skeleton), load_people(config, data_root)[1], 0, device)
+    with torch.inference_mode():
+        scatter = model.to("cpu").covariance_head(seen.features).scatter.double().numpy()
+    found = calibrate(seen.residuals(), scatter, model_degrees(model, config))
+    head = model.covariance_head
+    with torch.no_grad():
+        head.calibration.copy_(torch.from_numpy(found.factor))
+        if math.isfinite(found.degrees_of_freedom):
+            head.log_degrees.fill_(math.log(found.degrees_of_freedom - 2.0))
+    description = {
+        "data": list(config.data.datasets),
+        "calibrated_on": f"{len(seen.labelled)} people of {config.data.validation_from} that trained nothing",
+        "validation_nll": {"before": found.before, "after": found.after},
+    }
+    facts = facts | {"part": "calibrated", "description": description}
+    save_checkpoint(out, flatten_state("model", model.state_dict()), facts)
+    return found

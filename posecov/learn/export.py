@@ -1,0 +1,174 @@
+"""A checkpoint to one self-contained ONNX file, checked against torch before it is written."""
+
+import io
+import math
+import os
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from posecov import law
+from posecov.coordinates import unflatten
+from posecov.errors import PosecovError
+from posecov.learn.backbone import normalisation
+from posecov.learn.checkpoint import load_checkpoint, part, write_atomic
+from posecov.learn.config import TrainConfig
+from posecov.learn.model import PoseModel, normalise
+from posecov.metadata import KEY, ModelMetadata
+from posecov.model import PoseModel as OnnxModel
+from posecov.skeleton import load_skeleton
+
+KEYPOINT_TOLERANCE = 1e-3  # crop pixels
+COVARIANCE_TOLERANCE = 1e-3  # |dS_ij| / sqrt(S_ii S_jj)
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Largest differences between the ONNX file and torch.
+
+    Attributes:
+        crops: how many were compared, in batches of 1 and of 7.
+        keypoints: crop pixels.
+        covariance: |dS_ij| / sqrt(S_ii S_jj).
+    """
+
+    crops: int
+    keypoints: float
+    covariance: float
+
+
+class Exported(nn.Module):
+    """The network as it is deployed: normalised crops in, keypoints and calibrated second moments out."""
+
+    def __init__(self, model: PoseModel, degrees_of_freedom: float):
+        super().__init__()
+        self.model = model
+        self.spread = law.covariance_from_scatter(np.eye(1), degrees_of_freedom).item()
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """image (N, 3, S, S) to keypoints (N, J, 2) and covariance (N, 2J, 2J), crop pixels."""
+        mean, predicted = self.model(image)
+        return unflatten(mean), predicted.scatter * self.spread
+
+
+def load_model(path: Path | str) -> tuple[PoseModel, TrainConfig, dict]:
+    """A trained model with its configuration and the facts of its checkpoint.
+
+    Raises:
+        PosecovError: not a checkpoint of a trained model.
+    """
+    tensors, facts = load_checkpoint(Path(path))
+    if facts.get("part") not in ("covariance", "calibrated"):
+        raise PosecovError(f"{path}: holds no trained covariance; export the run's best.safetensors")
+    config = TrainConfig.from_dict(facts.get("config"), str(path))
+    model = PoseModel(config.model, len(load_skeleton(config.skeleton)), pretrained=False)
+    try:
+        model.load_state_dict(part("model", tensors))
+    except RuntimeError as error:
+        raise PosecovError(f"{path}: its weights do not fit its own configuration ({str(error).splitlines()[0]})") from None
+    return model.eval(), config, facts
+
+
+def degrees_of_freedom(model: PoseModel, config: TrainConfig) -> float:
+    """Of the law that the model was trained and calibrated under; inf for a Gaussian."""
+    if math.isinf(config.covariance.degrees_of_freedom):
+        return math.inf
+    return float(model.covariance_head.degrees_of_freedom().detach())
+
+
+def to_onnx(model: PoseModel, config: TrainConfig, description: dict) -> bytes:
+    """The bytes of an ONNX file with its metadata inside."""
+    nu = degrees_of_freedom(model, config)
+    mean, std = normalisation(config.model.backbone)
+    metadata = ModelMetadata(
+        name=config.name,
+        skeleton=load_skeleton(config.skeleton),
+        input_size=config.model.input_size,
+        pixel_mean=mean,
+        pixel_std=std,
+        padding=config.model.padding,
+        degrees_of_freedom=nu,
+        description=description,
+    )
+    size = config.model.input_size
+    model = model.to("cpu", memory_format=torch.contiguous_format)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            Exported(model, nu).eval(),
+            (torch.zeros(2, 3, size, size),),
+            dynamo=True,
+            dynamic_shapes={"image": {0: torch.export.Dim("batch", min=1, max=4096)}},
+            input_names=["image"],
+            output_names=["keypoints", "covariance"],
+            verbose=False,
+        )
+    proto = program.model_proto  # type: ignore[union-attr]
+    del proto.metadata_props[:]
+    # The exporter notes its source lines on every node: half of a small file, and paths of the machine it ran on.
+    for node in proto.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in proto.graph.value_info:
+        del value.metadata_props[:]
+    for value in [*proto.graph.input, *proto.graph.output, *proto.graph.initializer]:
+        del value.metadata_props[:]
+    entry = proto.metadata_props.add()
+    entry.key, entry.value = KEY, metadata.to_json()
+    onnx.checker.check_model(proto)
+    buffer = io.BytesIO()
+    onnx.save_model(proto, buffer)
+    return buffer.getvalue()
+
+
+def export(model: PoseModel, config: TrainConfig, crops: np.ndarray, out: Path, description: dict) -> Parity:
+    """Write the ONNX file if, and only if, it agrees with torch on real crops.
+
+    Args:
+        crops: (N, S, S, 3) uint8 BGR.
+
+    Raises:
+        PosecovError: they disagree, or the file cannot be written; what was there stays.
+    """
+    payload = to_onnx(model, config, description)
+    if not out.parent.is_dir():
+        raise PosecovError(f"{out.parent}: no such folder; make it first")
+    handle, temporary = tempfile.mkstemp(suffix=".onnx")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(payload)
+        measured = parity(model, config, OnnxModel(temporary), crops)
+    finally:
+        os.unlink(temporary)
+    # Not (a <= b): a NaN fails too.
+    if not (measured.keypoints <= KEYPOINT_TOLERANCE and measured.covariance <= COVARIANCE_TOLERANCE):
+        raise PosecovError(
+            f"{out}: not written, since ONNX Runtime and torch disagree by {measured.keypoints:.2g} px in keypoints and "
+            f"{measured.covariance:.2g} in covariance (allowed: {KEYPOINT_TOLERANCE:g}, {COVARIANCE_TOLERANCE:g})"
+        )
+    write_atomic(out, payload)
+    return measured
+
+
+def parity(model: PoseModel, config: TrainConfig, deployed: OnnxModel, crops: np.ndarray) -> Parity:
+    """Largest differences over all crops, run one by one and in batches of 7."""
+    reference = Exported(model.eval(), degrees_of_freedom(model, config))
+    pixel = normalisation(config.model.backbone)
+    with torch.inference_mode():
+        outputs = [reference(normalise(torch.from_numpy(crops[i : i + 16]), *pixel)) for i in range(0, len(crops), 16)]
+    keypoints = torch.cat([o[0] for o in outputs]).double().numpy()
+    covariance = torch.cat([o[1] for o in outputs]).double().numpy()
+    sigma = np.sqrt(np.einsum("ndd->nd", covariance))
+    far = wide = 0.0
+    for batch in (1, 7):
+        mine, spread = deployed.predict(crops, batch=batch)
+        far = max(far, float(np.abs(mine - keypoints).max()))
+        relative = np.abs(spread - covariance) / (sigma[:, :, None] * sigma[:, None, :])
+        wide = max(wide, float(relative.max()))
+    return Parity(len(crops), far, wide)
