@@ -140,8 +140,8 @@ def _draw_outside(canvas: np.ndarray, figure: _Figure, labels: list[np.ndarray])
         foot = tip - 1.7 * size * direction
         arrow = np.stack([tip, foot + 0.7 * size * side, foot + 0.45 * size * direction, foot - 0.7 * size * side])
         colour = side_of(figure.pose.skeleton, [name])
+        _blend_outline(canvas, arrow, INK, 0.8, max(size * 0.25, 2.0))
         _blend_polygon(canvas, arrow, colour, 1.0)
-        _blend_outline(canvas, arrow, INK, 0.8, max(size * 0.14, 1.0))
         _place_label(canvas, name, foot - 0.5 * size * direction, -direction, labels)
 
 

@@ -220,6 +220,12 @@ def test_ellipse_angles_lie_in_the_upper_half_turn():
         assert -np.pi / 2 < found <= np.pi / 2
 
 
+def test_joint_sigma_averages_over_directions():
+    covariance = np.diag([9.0, 1.0, 4.0, 4.0])
+    covariance[0, 1] = covariance[1, 0] = 2.0
+    np.testing.assert_allclose(law.joint_sigma(np.stack([covariance, 4 * covariance])), [[5**0.5, 2], [2 * 5**0.5, 4]])
+
+
 def test_log_volume_is_the_mean_log_standard_deviation():
     covariance = np.diag([1.0, 4.0, 9.0, 16.0])
     assert law.log_volume(covariance) == pytest.approx(np.log([1, 2, 3, 4]).mean())

@@ -136,7 +136,7 @@ def term_shares(predicted: Covariance, seen: Seen) -> dict[str, float]:
 
     first, second = predicted.k1 * trace(seen.features.gradient), predicted.k2 * trace(seen.features.curvature)
     whole = first + second + trace(predicted.k3)
-    return {"k1_share": float((first / whole).mean()), "k2_share": float((second / whole).mean())}
+    return {"k1_share": (first / whole).mean().item(), "k2_share": (second / whole).mean().item()}
 
 
 def law_degrees(head: CovarianceHead, settings: CovarianceConfig) -> float:

@@ -102,7 +102,8 @@ def wasserstein_bound(covariance: Tensor, root: Tensor, labelled: Tensor) -> Ten
         values = values.clamp_min(0.0)
         useful = values > 1e-12 * values.amax(-1, keepdim=True)
         inverse = torch.where(useful, values.clamp_min(1e-300).rsqrt(), 0.0)
+        nuclear = torch.where(useful, values.sqrt(), 0.0).sum(-1)
         transport = factor @ ((vectors * inverse.unsqueeze(-2)) @ vectors.transpose(1, 2)) @ factor.transpose(1, 2)
-        constant = factor.square().sum((1, 2)) - values.sqrt().sum(-1)
+        constant = factor.square().sum((1, 2)) - nuclear
     trace = predicted.diagonal(dim1=-2, dim2=-1).sum(-1)
     return trace - (predicted * transport).sum((1, 2)) + constant

@@ -1,0 +1,54 @@
+import math
+
+import pytest
+import yaml
+
+from posecov import resources
+from posecov.errors import PosecovError
+from posecov.learn.config import TrainConfig, config_from_command_line, load_config
+
+
+def test_shipped_recipes_load():
+    for path in resources.find("configs").glob("*.yaml"):
+        assert load_config(path).name.startswith("posecov-")
+
+
+def test_round_trip_through_yaml():
+    config = TrainConfig()
+    text = yaml.safe_dump(config.to_dict())
+    assert TrainConfig.from_dict(yaml.safe_load(text), "x") == config
+
+
+def test_command_line_overrides_the_recipe(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("name: mine\nmean: {epochs: 7}\ncovariance: {degrees_of_freedom: .inf}\n")
+    config = config_from_command_line("train", [str(path), "--mean.batch", "4", "--data.root", "there"])
+    assert (config.name, config.mean.epochs, config.mean.batch, config.data.root) == ("mine", 7, 4, "there")
+    assert math.isinf(config.covariance.degrees_of_freedom)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("mean: {epoch: 7}", "unknown setting mean.epoch"),
+        ("mean: {epochs: many}", "mean.epochs: 'many' is not a int"),
+        ("mean: 3", "mean must be a mapping"),
+        ("data: {datasets: [1, 2]}", "data.datasets"),
+        ("[1, 2", "not YAML"),
+        ("- 1", "must be a mapping"),
+    ],
+)
+def test_wrong_recipes_name_the_setting(tmp_path, text, says):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(PosecovError) as caught:
+        load_config(path)
+    assert says in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_missing_recipe(tmp_path):
+    with pytest.raises(PosecovError, match=r"nowhere\.yaml: cannot read"):
+        load_config(tmp_path / "nowhere.yaml")
+    with pytest.raises(PosecovError, match="usage"):
+        config_from_command_line("train", [])

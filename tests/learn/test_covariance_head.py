@@ -1,0 +1,94 @@
+import pytest
+import torch
+
+from posecov.learn.covariance_head import CovarianceHead, JointFeatures
+from posecov.learn.covariance_training import term_shares
+from posecov.learn.features import Seen
+
+JOINTS, LATENT, CHANNELS = 4, 5, 6
+SIZE = 2 * JOINTS
+
+
+def _seen(count=16, scale=1.0, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape):
+        return scale * torch.randn(*shape, generator=generator)
+
+    jacobian, hessians = normal(count, SIZE, LATENT), normal(count, SIZE, LATENT**2)
+    return JointFeatures(
+        normal(count, JOINTS, CHANNELS + 7), normal(count, LATENT), jacobian @ jacobian.mT, hessians @ hessians.mT, normal(count, SIZE)
+    )
+
+
+def _constant():
+    root = torch.randn(SIZE, SIZE, generator=torch.Generator().manual_seed(1))
+    return root @ root.T + torch.eye(SIZE)
+
+
+def _head(share=0.1, rank=2):
+    torch.manual_seed(0)
+    head = CovarianceHead(CHANNELS, JOINTS, LATENT, hidden=8, rank=rank)
+    head.start_from(_seen(), _constant(), 5.0, share)
+    return head
+
+
+def test_starts_at_the_constant_law():
+    head = _head(share=0.0, rank=0)
+    for layer in (head.ellipse, head.taylor):
+        torch.nn.init.zeros_(layer.weight)
+    scatter = head(_seen()).scatter.detach()
+    floor = scatter.diagonal(dim1=1, dim2=2).mean() * 2e-3
+    torch.testing.assert_close(scatter, _constant().expand_as(scatter), rtol=1e-3, atol=float(floor))
+    assert head.degrees_of_freedom().item() == pytest.approx(5.0)
+
+
+def test_taylor_terms_start_with_their_share():
+    head, seen = _head(share=0.1), _seen(400)
+    predicted = head(seen)
+    nothing = torch.zeros(400)
+    shares = term_shares(predicted, Seen(seen, nothing, nothing, nothing, nothing))
+    assert 0.05 < shares["k1_share"] < 0.2
+    assert 0.05 < shares["k2_share"] < 0.2
+    without = _head(share=0.0)(seen)
+    assert not without.k1.any()
+    assert not without.k2.any()
+
+
+def test_scatter_is_the_sum_of_its_terms():
+    head, seen = _head(), _seen()
+    predicted = head(seen)
+    terms = predicted.k1[:, None, None] * seen.gradient + predicted.k2[:, None, None] * seen.curvature + predicted.k3
+    torch.testing.assert_close(predicted.scatter, terms)
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("scale", [0.0, 1.0, 1e3])
+def test_positive_definite_in_float32_for_any_weights_and_input(seed, scale):
+    head = _head()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.copy_(10.0 ** (seed % 4 - 1) * torch.randn(parameter.shape, generator=generator))
+    scatter = head(_seen(8, scale, seed)).scatter
+    assert torch.isfinite(scatter).all()
+    sigma = scatter.diagonal(dim1=1, dim2=2).sqrt()
+    assert ((scatter - scatter.mT).abs() / sigma[:, :, None] / sigma[:, None, :]).max() < 1e-5
+    factor, info = torch.linalg.cholesky_ex(scatter)
+    assert not info.any()
+    assert torch.isfinite(factor).all()
+
+
+def test_calibration_scales_the_joints_and_keeps_correlations():
+    head, seen = _head(), _seen()
+    before = head(seen).scatter
+    head.calibration.copy_(torch.tensor([2.0, 1.0, 0.5, 1.0]))
+    after = head(seen).scatter
+    ratio = (after.diagonal(dim1=1, dim2=2) / before.diagonal(dim1=1, dim2=2)).sqrt()
+    torch.testing.assert_close(ratio, torch.tensor([2.0, 2, 1, 1, 0.5, 0.5, 1, 1]).expand_as(ratio))
+
+    def correlation(matrix):
+        sigma = matrix.diagonal(dim1=1, dim2=2).sqrt()
+        return matrix / sigma[:, :, None] / sigma[:, None, :]
+
+    torch.testing.assert_close(correlation(after), correlation(before))

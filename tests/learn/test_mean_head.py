@@ -1,0 +1,41 @@
+import torch
+
+from posecov.learn.mean_head import MeanHead
+
+
+def _head(joints=3, basis=4, latent=5):
+    torch.manual_seed(0)
+    head = MeanHead(channels=6, joints=joints, basis=basis, latent=latent, input_size=48, stride=8).double()
+    features, z = torch.randn(2, 6, 6, 6, dtype=torch.float64), torch.randn(2, latent, dtype=torch.float64)
+    maps = head.maps(features).flatten(2)
+    return head, maps[:, :joints] * 3, maps[:, joints:] * 3, z
+
+
+def test_mean_is_the_expected_position():
+    head = MeanHead(channels=1, joints=1, basis=1, latent=1, input_size=32, stride=8)
+    logits = torch.full((1, 1, 16), -100.0)
+    logits[0, 0, 6] = 0.0  # second row, third column: the cell's centre is (19.5, 11.5)
+    output = head.from_maps(logits, torch.zeros(1, 1, 16), torch.zeros(1, 1))
+    torch.testing.assert_close(output.mean, torch.tensor([[19.5, 11.5]]))
+
+
+def test_jacobian_equals_autograd():
+    head, unary, basis, z = _head()
+    closed = head.jacobian(head.from_maps(unary, basis, z))
+    for n in range(2):
+        exact = torch.func.jacrev(lambda v, n=n: head.from_maps(unary[n : n + 1], basis[n : n + 1], v[None]).mean[0])(z[n])
+        torch.testing.assert_close(closed[n], exact, rtol=1e-9, atol=1e-9)
+
+
+def test_hessians_equal_autograd():
+    head, unary, basis, z = _head()
+    closed = head.hessians(head.from_maps(unary, basis, z))
+    for n in range(2):
+        exact = torch.func.hessian(lambda v, n=n: head.from_maps(unary[n : n + 1], basis[n : n + 1], v[None]).mean[0])(z[n])
+        torch.testing.assert_close(closed[n], exact, rtol=1e-9, atol=1e-9)
+
+
+def test_the_latent_moves_the_mean():
+    head, unary, basis, z = _head()
+    first, second = head.from_maps(unary, basis, z).mean, head.from_maps(unary, basis, -z).mean
+    assert (first - second).abs().max() > 0.1
