@@ -145,8 +145,14 @@ class CovarianceHead(nn.Module):
         self.root = nn.Parameter(torch.eye(size))
         # log(nu - 2): above two degrees of freedom there is a covariance.
         self.log_degrees = nn.Parameter(torch.tensor(3.0).log())
-        layers = [self.ellipse, self.taylor] + ([self.deviation] if self.deviation is not None else [])
-        for layer in layers:
+        self.reset()
+
+    def reset(self) -> None:
+        """Draw the weights anew. Output layers start small: the law starts next to the constant one."""
+        small = [self.ellipse, self.taylor] + ([self.deviation] if self.deviation is not None else [])
+        for layer in (self.embed, self.from_latent, self.gather, self.mix):
+            layer.reset_parameters()
+        for layer in small:
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(layer.bias)
 

@@ -74,7 +74,7 @@ def train_covariance(
 
     Args:
         model: its mean is frozen; its head is trained in place.
-        resumed: tensors and facts of a checkpoint of this part, or None to start afresh.
+        resumed: tensors and facts of a checkpoint of this part, whose weights ``model`` holds, or None to start afresh.
 
     Raises:
         PosecovError: the loss is not finite.
@@ -84,11 +84,13 @@ def train_covariance(
     optimizer = torch.optim.AdamW(_groups(head, settings.weight_decay), lr=settings.lr)
     done, lowest = 0, math.inf
     if resumed is None:
+        # Independent of how many random numbers the backbone took, which a resumed run does not.
+        torch.manual_seed(config.seed)
+        head.reset()
         _start(head, cached.views, settings)
         average = Average(head.state_dict(), _AVERAGE_DECAY)
     else:
         tensors, facts = resumed
-        model.load_state_dict(part("model", tensors))
         restore_optimizer(optimizer, tensors)
         average = Average(head.state_dict(), _AVERAGE_DECAY)
         average.state, average.steps = part("average", tensors), facts["average_steps"]

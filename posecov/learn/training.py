@@ -76,6 +76,8 @@ def train(config: TrainConfig) -> Run:
     elif resumed[1]["part"] == "mean":
         load_mean(model, part("average", resumed[0]))
         resumed = None
+    else:
+        model.load_state_dict(part("model", resumed[0]))
     if config.covariance.wasserstein_epochs + config.covariance.nll_epochs:
         if resumed is None or not resumed[1]["finished"]:
             train_covariance(run, model, cache(run, model, skeleton, people, validation, device), resumed)

@@ -49,6 +49,6 @@ def write_data_root(root: Path, pictures: int = 40) -> Path:
         which = number % pictures
         (root / "lspet" / "images" / f"im{number + 1:05d}.jpg").hardlink_to(root / f"drawing{which}.jpg")
         extended[:, :2, number] = drawn[which] + 1.0
-    extended[3:5, :, ::2] = [-12.0, -7.0, 0.0]
+    extended[3:5, :, ::2] = np.array([-12.0, -7.0, 0.0])[:, None]
     scipy.io.savemat(root / "lspet" / "joints.mat", {"joints": extended})
     return root

@@ -1,0 +1,131 @@
+import dataclasses
+import math
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from posecov import PoseEstimator
+from posecov.errors import PosecovError
+from posecov.learn import export as exporting
+from posecov.learn.calibration import calibrate, calibrate_checkpoint
+from posecov.learn.checkpoint import load_checkpoint, save_checkpoint
+from posecov.learn.export import Exported, degrees_of_freedom, export, load_model
+from posecov.learn.parity_crops import parity_crops
+from posecov.model import PoseModel as OnnxModel
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_run):
+    return load_model(tiny_run.best)
+
+
+@pytest.fixture(scope="module")
+def exported(trained, tmp_path_factory):
+    model, config, _ = trained
+    crops, _ = parity_crops(config, "", 15)
+    path = tmp_path_factory.mktemp("export") / "tiny.onnx"
+    return path, export(model, config, crops, path, {"data": ["drawn"]})
+
+
+def test_parity_and_metadata(trained, exported):
+    path, measured = exported
+    assert measured.crops == 15
+    assert measured.keypoints < exporting.KEYPOINT_TOLERANCE
+    assert measured.covariance < exporting.COVARIANCE_TOLERANCE
+    metadata = OnnxModel(path, threads=1).metadata
+    assert metadata.degrees_of_freedom == pytest.approx(degrees_of_freedom(trained[0], trained[1]))
+    assert metadata.skeleton.name == "lsp14"
+    assert metadata.input_size == 64
+    assert metadata.description == {"data": ["drawn"]}
+
+
+def test_the_file_is_self_contained_and_names_no_machine(exported):
+    proto = onnx.load(str(exported[0]), load_external_data=False)
+    assert not any(init.data_location == onnx.TensorProto.EXTERNAL for init in proto.graph.initializer)
+    assert b"site-packages" not in exported[0].read_bytes()
+
+
+def test_covariance_is_the_second_moment(trained, exported):
+    model, config, _ = trained
+    nu = degrees_of_freedom(model, config)
+    image = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        covariance, scatter = Exported(model, nu)(image)[1], model(image)[1].scatter
+    torch.testing.assert_close(covariance, scatter * nu / (nu - 2))
+
+
+def test_finds_the_people_it_was_trained_on(exported, data_root):
+    pose = PoseEstimator(exported[0], threads=1)(data_root / "drawing0.jpg", boxes=[[20, 20, 120, 200]])[0]
+    assert pose.covariance.shape == (28, 28)
+    assert (np.linalg.eigvalsh(pose.covariance.astype(np.float64)) > 0).all()
+
+
+def test_a_model_that_disagrees_is_not_written(trained, tmp_path, monkeypatch):
+    model, config, _ = trained
+    out = tmp_path / "model.onnx"
+    out.write_text("what was there")
+    original = exporting.Exported.forward
+    monkeypatch.setattr(exporting, "to_onnx", lambda *a, _made=exporting.to_onnx(model, config, {}): _made)
+    monkeypatch.setattr(exporting.Exported, "forward", lambda self, image: (original(self, image)[0] + 0.01, original(self, image)[1]))
+    with pytest.raises(PosecovError, match="disagree by 0.01"):
+        export(model, config, parity_crops(config, "", 2)[0], out, {})
+    assert out.read_text() == "what was there"
+
+
+def test_untrained_and_foreign_checkpoints_are_refused(tmp_path):
+    save_checkpoint(tmp_path / "mean.safetensors", {"model/w": torch.ones(1)}, {"part": "mean"})
+    with pytest.raises(PosecovError, match="holds no trained covariance"):
+        load_model(tmp_path / "mean.safetensors")
+    with pytest.raises(PosecovError, match="no such checkpoint"):
+        load_model(tmp_path / "nothing.safetensors")
+
+
+def _people(count, factor, nu, seed=0):
+    rng = np.random.default_rng(seed)
+    root = rng.normal(size=(count, 6, 6))
+    scatter = root @ np.swapaxes(root, 1, 2) + np.eye(6)
+    draws = np.einsum("nij,nj->ni", np.linalg.cholesky(scatter), rng.normal(size=(count, 6)))
+    if not math.isinf(nu):
+        draws /= np.sqrt(rng.chisquare(nu, size=(count, 1)) / nu)
+    return draws * np.repeat(factor, 2), scatter
+
+
+@pytest.mark.parametrize("nu", [5.0, math.inf])
+def test_calibration_recovers_scale_and_degrees_of_freedom(nu):
+    residuals, scatter = _people(3000, np.array([2.0, 2.0, 2.0]), nu)
+    found = calibrate(residuals, scatter, 9.0 if math.isfinite(nu) else nu)
+    np.testing.assert_allclose(found.factor, 2.0, rtol=0.06)
+    assert math.isinf(found.degrees_of_freedom) if math.isinf(nu) else found.degrees_of_freedom == pytest.approx(5.0, rel=0.2)
+    assert found.after < found.before
+
+
+def test_calibration_tells_joints_apart_and_ignores_missing_labels():
+    residuals, scatter = _people(3000, np.array([0.8, 1.0, 1.25]), 6.0)
+    residuals[::3, :2] = np.nan
+    found = calibrate(residuals, scatter, 6.0)
+    np.testing.assert_allclose(found.factor, [0.8, 1.0, 1.25], rtol=0.06)
+
+
+def test_calibration_needs_people():
+    with pytest.raises(PosecovError, match="at least 50"):
+        calibrate(*_people(20, np.ones(3), 6.0), 6.0)
+
+
+def test_calibrated_checkpoint_exports_what_was_found(tiny_run, tmp_path):
+    out = tmp_path / "calibrated.safetensors"
+    found = calibrate_checkpoint(tiny_run.best, out, "")
+    model, config, facts = load_model(out)
+    np.testing.assert_allclose(model.covariance_head.calibration.numpy(), found.factor, rtol=1e-6)
+    assert degrees_of_freedom(model, config) == pytest.approx(found.degrees_of_freedom, rel=1e-5)
+    assert facts["description"]["validation_nll"]["after"] <= facts["description"]["validation_nll"]["before"]
+    with pytest.raises(PosecovError, match="calibrated already"):
+        calibrate_checkpoint(out, tmp_path / "again.safetensors", "")
+    assert load_checkpoint(tiny_run.best)[1]["part"] == "covariance"
+
+
+def test_a_gaussian_run_stays_gaussian(trained):
+    model, config, _ = trained
+    gaussian = dataclasses.replace(config, covariance=dataclasses.replace(config.covariance, degrees_of_freedom=math.inf))
+    assert math.isinf(degrees_of_freedom(model, gaussian))

@@ -1,0 +1,184 @@
+"""One tiny run on drawn people: what it writes, that it resumes bit for bit, and that it learns."""
+
+import csv
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny_config
+
+from posecov.errors import PosecovError
+from posecov.learn import mean_training
+from posecov.learn.augment import AugmentConfig
+from posecov.learn.checkpoint import load_checkpoint, part
+from posecov.learn.mean_training import validate_mean
+from posecov.learn.model import ModelConfig, PoseModel, normalise
+from posecov.learn.run import COLUMNS
+from posecov.learn.training import load_people, train
+from posecov.skeleton import load_skeleton
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_a_run_leaves_settings_history_curves_and_checkpoints(tiny_run):
+    names = {path.name for path in tiny_run.folder.iterdir()}
+    assert {"config.yaml", "metrics.csv", "curves.png", "last.safetensors", "best.safetensors"} <= names
+    with (tiny_run.folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert set(rows[0]) == set(COLUMNS)
+    assert [row["part"] for row in rows] == ["mean"] * 2 + ["wasserstein"] + ["nll"] * 2
+    assert all(float(row["images_per_second"]) > 0 for row in rows)
+    best = load_checkpoint(tiny_run.best)[1]
+    assert best["validation_nll"] == pytest.approx(min(r["validation_nll"] for r in tiny_run.history if r["part"] == "nll"))
+    assert best["config"] == tiny_run.config.to_dict()
+
+
+class _StopError(Exception):
+    pass
+
+
+def _stop_after(monkeypatch, module, name, calls):
+    """Let a function of a module run ``calls`` times, then stop the run as a kill would."""
+    original, left = getattr(module, name), [calls]
+
+    def wrapped(*arguments, **named):
+        if left[0] == 0:
+            raise _StopError
+        left[0] -= 1
+        return original(*arguments, **named)
+
+    monkeypatch.setattr(module, name, wrapped)
+
+
+@pytest.mark.parametrize("steps", [2, 5])
+def test_resumes_bit_for_bit_from_the_middle_of_an_epoch(tiny, tiny_run, monkeypatch, steps):
+    config = dataclasses.replace(tiny, checkpoint_minutes=0.0)
+    _stop_after(monkeypatch, mean_training, "mean_loss", steps)
+    with pytest.raises(_StopError):
+        train(config)
+    monkeypatch.undo()
+    resumed = train(config)
+    mine, whole = load_checkpoint(resumed.last)[0], load_checkpoint(tiny_run.last)[0]
+    assert set(mine) == set(whole)
+    assert all(torch.equal(mine[name], whole[name]) for name in whole)
+
+
+def test_resumes_bit_for_bit_between_the_phases(tiny, tiny_run, monkeypatch):
+    from posecov.learn import covariance_training
+
+    _stop_after(monkeypatch, covariance_training, "student_t_nll", 1)
+    with pytest.raises(_StopError):
+        train(tiny)
+    monkeypatch.undo()
+    resumed = train(tiny)
+    mine, whole = load_checkpoint(resumed.best)[0], load_checkpoint(tiny_run.best)[0]
+    assert all(torch.equal(mine[name], whole[name]) for name in whole)
+
+
+def test_another_run_in_the_same_folder_is_refused(tiny_run):
+    other = dataclasses.replace(tiny_run.config, mean=dataclasses.replace(tiny_run.config.mean, lr=0.5))
+    with pytest.raises(PosecovError, match="another 'mean'"):
+        train(other)
+
+
+def test_the_mean_learns(tiny, data_root):
+    """It finds the joints of drawn people that it was not trained on better than an untrained network does."""
+    skeleton = load_skeleton("lsp14")
+    settings = dataclasses.replace(tiny.mean, epochs=25, lr=6e-3, backbone_lr=1.0)
+    tiny = dataclasses.replace(tiny, augment=AugmentConfig(rotation=5.0, misplaced=0.0, colour=0.0, occlude=0.0))
+    covariance = dataclasses.replace(tiny.covariance, wasserstein_epochs=0, nll_epochs=0)
+    run = train(dataclasses.replace(tiny, mean=settings, covariance=covariance))
+    _, validation = load_people(tiny)
+    torch.manual_seed(0)
+    untrained = PoseModel(tiny.model, 14, pretrained=False).state_dict()
+    start = validate_mean(untrained, tiny, skeleton, validation, torch.device("cpu"))["validation_error_px"]
+    assert run.history[-1]["validation_error_px"] < 0.5 * start
+
+
+def test_the_mean_is_frozen_while_the_covariance_learns(tiny_run):
+    tensors = part("model", load_checkpoint(tiny_run.best)[0])
+    moved = {name for name, value in part("model", load_checkpoint(tiny_run.last)[0]).items() if not torch.equal(value, tensors[name])}
+    assert moved
+    assert all(name.startswith("covariance_head.") for name in moved)
+
+
+def test_frozen_stages_stay(tmp_path):
+    model = PoseModel(dataclasses.replace(_model_config(), frozen_stages=2), 14, pretrained=False).train()
+    frozen = {name for name, p in model.backbone.named_parameters() if not p.requires_grad}
+    assert any(name.startswith("conv_stem") for name in frozen)
+    assert any(name.startswith("blocks.1.") for name in frozen)
+    assert not any(name.startswith("blocks.2.") for name in frozen)
+    before = model.backbone.bn1.running_mean.clone()
+    model.mean(torch.randn(2, 3, 64, 64))
+    assert torch.equal(model.backbone.bn1.running_mean, before)
+    assert model.backbone.blocks[2].training
+
+
+def test_normalise_gives_rgb():
+    crops = torch.zeros(1, 2, 2, 3, dtype=torch.uint8)
+    crops[..., 0] = 255  # blue
+    image = normalise(crops, (127.0, 127.0, 127.0), (128.0, 128.0, 128.0))
+    np.testing.assert_allclose(image[0, :, 0, 0], [-127 / 128, -127 / 128, 1.0])
+
+
+def test_packaged_weights_are_the_network_they_claim_to_be():
+    """ImageNet weights matched by order: a wrong order would still load, so look at what the network does with a photo."""
+    import timm
+
+    from posecov.learn.backbone import build_backbone
+
+    backbone = build_backbone("tf_efficientnet_lite0", pretrained=True).eval()
+    plain = timm.create_model("tf_efficientnet_lite0", features_only=True, pretrained=False, out_indices=(2, 3, 4)).eval()
+    # BatchNorm statistics that belong to their convolutions give activations of order one; shuffled ones do not.
+    image = torch.randn(1, 3, 160, 160, generator=torch.Generator().manual_seed(0)) * 0.5
+    with torch.inference_mode():
+        loaded, other = backbone(image)[-1], plain(image)[-1]
+    assert 0.05 < loaded.std() < 20
+    assert (loaded - other).abs().max() > 1e-3
+    assert backbone.state_dict()["bn1.running_var"].std() > 0
+
+
+def _model_config():
+    return ModelConfig(backbone="test_efficientnet", pretrained=False, input_size=64, channels=16, latent=6, basis=4, hidden=16, rank=2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["configs/lsp14-small.yaml", "--data.root", "{tmp}/nowhere"], "nowhere/lsp/joints.mat: not found"),
+        (["{tmp}/none.yaml"], "none.yaml: cannot read"),
+        ([], "usage"),
+    ],
+)
+def test_command_line_says_what_is_wrong_in_one_line(tmp_path, arguments, says):
+    command = [sys.executable, str(ROOT / "tools" / "train.py"), *(a.format(tmp=tmp_path) for a in arguments), ]
+    if arguments and "--data.root" in arguments:
+        command += ["--out", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=_environment(), check=False)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def _environment():
+    import os
+
+    environment = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
+    environment.pop("POSECOV_DATA", None)
+    return environment
+
+
+def test_unreadable_training_picture_names_the_file(tmp_path, data_root):
+    config = tiny_config(data_root, tmp_path / "run")
+    train_people, _ = load_people(config)
+    from posecov.learn.samples import CropDataset, batches
+
+    broken = dataclasses.replace(train_people[0], image=tmp_path / "broken.jpg")
+    broken.image.write_text("no picture")
+    dataset = CropDataset([broken], load_skeleton("lsp14"), 64, 1.1)
+    with pytest.raises(PosecovError, match=r"broken\.jpg"):
+        next(batches(dataset, [0], 1, workers=1))
