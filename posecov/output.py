@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import os
-import secrets
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import cv2
 import numpy as np
 
 from posecov.errors import PosecovError
+from posecov.files import reason, temporary_name, write_atomic
 from posecov.pose import Pose
 
 CSV_COLUMNS = ("image", "person", "joint", "x", "y", "sigma", "semi_major", "semi_minor", "angle", "outside")
@@ -75,12 +75,12 @@ def prepare_folder(path: str | Path) -> Path:
     path = Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / _temporary_name()
+        probe = path / temporary_name()
         probe.touch(exist_ok=False)
         probe.unlink()
     except (OSError, ValueError) as error:
-        reason = "a file of this name is there" if isinstance(error, FileExistsError) else _reason(error)
-        raise PosecovError(f"{path}: cannot write results into this folder ({reason}); give another --out") from None
+        why = "a file of this name is there" if isinstance(error, FileExistsError) else reason(error)
+        raise PosecovError(f"{path}: cannot write results into this folder ({why}); give another --out") from None
     return path
 
 
@@ -114,13 +114,13 @@ def _place(path: Path) -> str:
 
 def write_json(path: Path, document: Any) -> None:
     """Write JSON. Raises PosecovError when the file cannot be written."""
-    _write(path, (json.dumps(document, allow_nan=False) + "\n").encode())
+    write_atomic(path, (json.dumps(document, allow_nan=False) + "\n").encode())
 
 
 def write_png(path: Path, image: np.ndarray) -> None:
     """Write a (H, W, 3) uint8 BGR picture. Raises PosecovError when the file cannot be written."""
     _, encoded = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 4])
-    _write(path, encoded.tobytes())
+    write_atomic(path, encoded.tobytes())
 
 
 def write_csv(path: Path, rows: Iterable[Sequence[Any]], columns: Sequence[str] = CSV_COLUMNS) -> None:
@@ -129,26 +129,4 @@ def write_csv(path: Path, rows: Iterable[Sequence[Any]], columns: Sequence[str] 
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows(rows)
-    _write(path, text.getvalue().encode("utf-8", errors="surrogateescape"))
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write beside the target and rename, so that nobody ever reads half a file and an old one stays until the new is whole."""
-    temporary = path.with_name(_temporary_name())
-    try:
-        try:
-            temporary.write_bytes(content)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise PosecovError(f"{path}: cannot be written ({_reason(error)})") from None
-
-
-def _temporary_name() -> str:
-    # Not made from the target's name: that may already be as long as names can be.
-    return f".posecov-{secrets.token_hex(6)}.part"
-
-
-def _reason(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    write_atomic(path, text.getvalue().encode("utf-8", errors="surrogateescape"))

@@ -40,7 +40,9 @@ class Skeleton:
         try:
             return self.keypoints.index(joint)
         except ValueError:
-            raise PosecovError(f"no joint {joint!r} in skeleton {self.name}; its joints are {', '.join(self.keypoints)}") from None
+            raise PosecovError(
+                f"no joint {joint!r} in skeleton {self.name}; its joints are {', '.join(self.keypoints)}"
+            ) from None
 
     @property
     def flip_permutation(self) -> np.ndarray:

@@ -4,12 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_model import picture, write_model
+from tiny_model import POINTS, picture, write_model
 
 from posecov.estimator import PoseEstimator
-
-POINTS = np.array([[120.0, 90.0], [170.0, 100.0], [140.0, 150.0]])
-"""Red, green and blue dot of the standard test picture."""
 
 
 @pytest.fixture(scope="session")

@@ -8,10 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import POINTS
 from PIL import Image
 from test_images import huge_png, jpeg
-from tiny_model import METADATA, write_model
+from tiny_model import METADATA, POINTS, write_model
 
 import posecov
 from posecov import resources

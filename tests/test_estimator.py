@@ -3,9 +3,8 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-from conftest import POINTS
 from PIL import Image
-from tiny_model import COVARIANCE, METADATA, SIZE, picture, write_model
+from tiny_model import COVARIANCE, METADATA, POINTS, SIZE, picture, write_model
 
 from posecov import resources
 from posecov.errors import PosecovError

@@ -28,6 +28,9 @@ _ROOT = np.random.default_rng(3).normal(size=(8, 8)) * 0.4 + np.eye(8)
 COVARIANCE = (_ROOT @ _ROOT.T).astype(np.float32)
 """(8, 8), crop pixels^2."""
 
+POINTS = np.array([[120.0, 90.0], [170.0, 100.0], [140.0, 150.0]])
+"""Red, green and blue dot of the standard test picture."""
+
 
 def write_model(
     path: Path,

@@ -44,7 +44,9 @@ def main() -> int:
         print(f"calibrate: {error}", file=sys.stderr)
         return 2
     factors = ", ".join(f"{factor:.2f}" for factor in found.factor)
-    print(f"NLL per validation person {found.before:.2f} -> {found.after:.2f}; {found.degrees_of_freedom:.2f} degrees of freedom")
+    print(
+        f"NLL per validation person {found.before:.2f} -> {found.after:.2f}; {found.degrees_of_freedom:.2f} degrees of freedom"
+    )
     print(f"factors on the joints' sigmas: {factors}")
     print(options.out)
     return 0

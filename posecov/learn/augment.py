@@ -44,7 +44,9 @@ def generator(seed: int, epoch: int, index: int) -> np.random.Generator:
     return np.random.default_rng((seed, epoch, index))
 
 
-def random_map(box: np.ndarray, size: int, padding: float, config: AugmentConfig, rng: np.random.Generator) -> tuple[Similarity, bool]:
+def random_map(
+    box: np.ndarray, size: int, padding: float, config: AugmentConfig, rng: np.random.Generator
+) -> tuple[Similarity, bool]:
     """A random crop map around a box, and whether it mirrors (then left and right joints change places)."""
     mirror = bool(rng.random() < config.flip)
     rotation = np.deg2rad(np.clip(rng.normal(0, config.rotation), -2 * config.rotation, 2 * config.rotation))
@@ -93,7 +95,9 @@ class ColourChange:
                 albumentations.HueSaturationValue(12, 40, 20, p=p),
                 albumentations.RandomGamma((70, 140), p=p / 2),
                 albumentations.ToGray(p=p / 4),
-                albumentations.OneOf([albumentations.GaussianBlur((3, 5)), albumentations.ImageCompression(quality_range=(30, 90))], p=p),
+                albumentations.OneOf(
+                    [albumentations.GaussianBlur((3, 5)), albumentations.ImageCompression(quality_range=(30, 90))], p=p
+                ),
             ]
         )
 

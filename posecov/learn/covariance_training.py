@@ -101,7 +101,9 @@ def train_covariance(
         if number < done:
             continue
         clock = Clock(math.inf)
-        row = {"part": phase, "epoch": epoch + 1} | _train_epoch(config, head, average, optimizer, cached, phase, epoch)
+        row: dict[str, Any] = {"part": phase, "epoch": epoch + 1} | _train_epoch(
+            config, head, average, optimizer, cached, phase, epoch
+        )
         row |= validate(average, head, cached.validation, settings)
         row |= {"images_per_second": clock.count(len(cached.views[0].labelled)), "seconds": clock.seconds}
         run.record(row)

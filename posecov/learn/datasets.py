@@ -56,8 +56,9 @@ def read_lsp(root: Path | str, split: str) -> list[Record]:
     for number in numbers:
         x, y, occluded = joints[:, :, number - 1]
         points = np.stack([x, y], axis=1) - 1.0
-        labelled = np.isfinite(points).all(axis=1)
-        records.append(_record(f"lsp/im{number:04d}", root / "images" / f"im{number:04d}.jpg", points, labelled, occluded == 1))
+        labelled = np.isfinite(x) & np.isfinite(y)
+        image = root / "images" / f"im{number:04d}.jpg"
+        records.append(_record(f"lsp/im{number:04d}", image, points, labelled, occluded == 1))
     return _checked(records, root)
 
 

@@ -2,7 +2,6 @@
 
 import io
 import math
-import os
 import tempfile
 import warnings
 from dataclasses import dataclass
@@ -16,8 +15,9 @@ from torch import Tensor, nn
 from posecov import law
 from posecov.coordinates import unflatten
 from posecov.errors import PosecovError
+from posecov.files import write_atomic
 from posecov.learn.backbone import normalisation
-from posecov.learn.checkpoint import load_checkpoint, part, write_atomic
+from posecov.learn.checkpoint import load_checkpoint, part
 from posecov.learn.config import TrainConfig
 from posecov.learn.model import PoseModel, normalise
 from posecov.metadata import KEY, ModelMetadata
@@ -97,7 +97,7 @@ def to_onnx(model: PoseModel, config: TrainConfig, description: dict) -> bytes:
         description=description,
     )
     size = config.model.input_size
-    model = model.to("cpu", memory_format=torch.contiguous_format)
+    model = model.to("cpu").to(memory_format=torch.contiguous_format)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
@@ -139,13 +139,10 @@ def export(model: PoseModel, config: TrainConfig, crops: np.ndarray, out: Path, 
     payload = to_onnx(model, config, description)
     if not out.parent.is_dir():
         raise PosecovError(f"{out.parent}: no such folder; make it first")
-    handle, temporary = tempfile.mkstemp(suffix=".onnx")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(payload)
-        measured = parity(model, config, OnnxModel(temporary), crops)
-    finally:
-        os.unlink(temporary)
+    with tempfile.TemporaryDirectory() as folder:
+        candidate = Path(folder) / out.name
+        candidate.write_bytes(payload)
+        measured = parity(model, config, OnnxModel(candidate), crops)
     # Not (a <= b): a NaN fails too.
     if not (measured.keypoints <= KEYPOINT_TOLERANCE and measured.covariance <= COVARIANCE_TOLERANCE):
         raise PosecovError(

@@ -60,7 +60,7 @@ def see(
     Args:
         view: 0 for the plain crop, else the number of an augmented one.
     """
-    model.to(device, memory_format=torch.channels_last).eval()
+    model.to(device).to(memory_format=torch.channels_last).eval()
     augment = config.augment if view else None
     size, padding = config.model.input_size, config.model.padding
     dataset = CropDataset(records, skeleton, size, padding, augment, config.seed, _FIRST_VIEW_EPOCH + view)

@@ -44,7 +44,7 @@ def train_mean(
         PosecovError: a picture cannot be read, or the loss is not finite.
     """
     config, settings = run.config, run.config.mean
-    model.to(device, memory_format=torch.channels_last)
+    model.to(device).to(memory_format=torch.channels_last)
     optimizer = _optimizer(model, settings)
     average = Average(mean_weights(model.state_dict()), settings.ema)
     start_epoch, start_step, sums = 0, 0, [0.0, 0.0, 0]
@@ -70,7 +70,9 @@ def train_mean(
         save_checkpoint(run.last, tensors | optimizer_tensors(optimizer), facts)
 
     for epoch in range(start_epoch, settings.epochs):
-        dataset = CropDataset(train, skeleton, config.model.input_size, config.model.padding, config.augment, config.seed, epoch)
+        dataset = CropDataset(
+            train, skeleton, config.model.input_size, config.model.padding, config.augment, config.seed, epoch
+        )
         order = epoch_order(counts, config.data.repeat, config.seed, epoch)
         clock = Clock(config.checkpoint_minutes)
         model.train()
@@ -127,7 +129,7 @@ def validate_mean(
     """PCK@0.2 and mean error on plain crops, crop pixels."""
     model = PoseModel(config.model, len(skeleton), pretrained=False)
     load_mean(model, state)
-    model.to(device, memory_format=torch.channels_last).eval()
+    model.to(device).to(memory_format=torch.channels_last).eval()
     dataset = CropDataset(records, skeleton, config.model.input_size, config.model.padding)
     pixel = normalisation(config.model.backbone)
     means, points, labelled = [], [], []

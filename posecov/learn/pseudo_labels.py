@@ -67,7 +67,9 @@ def find_neighbours(points: np.ndarray, k: int, effective: float) -> Neighbours:
         PosecovError: fewer than k others.
     """
     if not 0 < k < len(points):
-        raise PosecovError(f"pseudo-labels: {k} neighbours asked for among {len(points)} people; lower --pseudo-labels.neighbours")
+        raise PosecovError(
+            f"pseudo-labels: {k} neighbours asked for among {len(points)} people; lower --pseudo-labels.neighbours"
+        )
     index = np.empty((len(points), k), dtype=np.int64)
     squared = np.empty((len(points), k))
     norms = np.square(points).sum(axis=1)
@@ -139,7 +141,9 @@ def roots(covariances: np.ndarray) -> np.ndarray:
 
 def pseudo_label_roots(features: np.ndarray, values: np.ndarray, config: PseudoLabelConfig, seed: int) -> np.ndarray:
     """The whole recipe: features (N, M) and values (N, D; targets or residuals) to roots (N, D, D) float32."""
-    neighbours = find_neighbours(whiten(features, config.dimensions), min(config.neighbours, len(features) - 1), config.effective)
+    neighbours = find_neighbours(
+        whiten(features, config.dimensions), min(config.neighbours, len(features) - 1), config.effective
+    )
     log.info(
         "pseudo-labels from %s: k %d, temperature %.3g, effective neighbours %.1f (median)",
         config.source, neighbours.index.shape[1], neighbours.temperature, np.median(neighbours.effective),

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from posecov.errors import PosecovError
-from posecov.learn.checkpoint import write_atomic
+from posecov.files import write_atomic
 from posecov.learn.config import TrainConfig
 
 COLUMNS = (

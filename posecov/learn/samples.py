@@ -99,7 +99,9 @@ def epoch_order(counts: Sequence[int], repeat: Sequence[int], seed: int, epoch: 
     return np.random.default_rng((seed, epoch, 2**31)).permutation(np.concatenate(blocks))
 
 
-def batches(dataset: CropDataset, order: Sequence[int] | np.ndarray, size: int, workers: int = 1, skip: int = 0) -> Iterator[Batch]:
+def batches(
+    dataset: CropDataset, order: Sequence[int] | np.ndarray, size: int, workers: int = 1, skip: int = 0
+) -> Iterator[Batch]:
     """Batches of ``size`` people in the given order, the last one smaller, leaving out the first ``skip`` batches.
 
     Raises:

@@ -78,9 +78,9 @@ def train(config: TrainConfig) -> Run:
         resumed = None
     else:
         model.load_state_dict(part("model", resumed[0]))
-    if config.covariance.wasserstein_epochs + config.covariance.nll_epochs:
-        if resumed is None or not resumed[1]["finished"]:
-            train_covariance(run, model, cache(run, model, skeleton, people, validation, device), resumed)
+    wanted = config.covariance.wasserstein_epochs + config.covariance.nll_epochs
+    if wanted and (resumed is None or not resumed[1]["finished"]):
+        train_covariance(run, model, cache(run, model, skeleton, people, validation, device), resumed)
     return run
 
 
@@ -101,7 +101,9 @@ def cache(
     if not groups:
         groups = [see(model, config, skeleton, validation, 0, device)]
         groups += [see(model, config, skeleton, people, view, device) for view in range(config.covariance.views + 1)]
-        tensors = {name: value for i, seen in enumerate(groups) for name, value in flatten_state(f"group{i}", to_tensors(seen)).items()}
+        tensors = {
+            name: value for i, seen in enumerate(groups) for name, value in flatten_state(f"group{i}", to_tensors(seen)).items()
+        }
         save_checkpoint(path, tensors, {"key": key})
     roots = None
     if config.covariance.wasserstein_epochs:

@@ -17,7 +17,11 @@ def _seen(count=16, scale=1.0, seed=0):
 
     jacobian, hessians = normal(count, SIZE, LATENT), normal(count, SIZE, LATENT**2)
     return JointFeatures(
-        normal(count, JOINTS, CHANNELS + 7), normal(count, LATENT), jacobian @ jacobian.mT, hessians @ hessians.mT, normal(count, SIZE)
+        normal(count, JOINTS, CHANNELS + 7),
+        normal(count, LATENT),
+        jacobian @ jacobian.mT,
+        hessians @ hessians.mT,
+        normal(count, SIZE),
     )
 
 

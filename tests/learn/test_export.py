@@ -67,9 +67,12 @@ def test_a_model_that_disagrees_is_not_written(trained, tmp_path, monkeypatch):
     out = tmp_path / "model.onnx"
     out.write_text("what was there")
     original = exporting.Exported.forward
-    monkeypatch.setattr(exporting, "to_onnx", lambda *a, _made=exporting.to_onnx(model, config, {}): _made)
-    monkeypatch.setattr(exporting.Exported, "forward", lambda self, image: (original(self, image)[0] + 0.01, original(self, image)[1]))
-    with pytest.raises(PosecovError, match="disagree by 0.01"):
+    honest = exporting.to_onnx(model, config, {})
+    monkeypatch.setattr(exporting, "to_onnx", lambda *_: honest)
+    monkeypatch.setattr(
+        exporting.Exported, "forward", lambda self, image: (original(self, image)[0] + 0.01, original(self, image)[1])
+    )
+    with pytest.raises(PosecovError, match=r"disagree by 0\.01"):
         export(model, config, parity_crops(config, "", 2)[0], out, {})
     assert out.read_text() == "what was there"
 

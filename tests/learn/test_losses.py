@@ -39,7 +39,8 @@ def test_nll_ignores_what_stands_where_there_is_no_label(people):
     residual, scatter, labelled = people
     garbage = torch.where(labelled.repeat_interleave(2, 1), residual, torch.nan)
     torch.testing.assert_close(
-        student_t_nll(garbage, scatter, labelled, torch.tensor(5.0)), student_t_nll(residual, scatter, labelled, torch.tensor(5.0))
+        student_t_nll(garbage, scatter, labelled, torch.tensor(5.0)),
+        student_t_nll(residual, scatter, labelled, torch.tensor(5.0)),
     )
 
 
@@ -98,7 +99,9 @@ def test_bound_is_zero_with_zero_gradient_at_the_pseudo_label():
 def test_bound_survives_repeated_and_vanishing_eigenvalues():
     eye = torch.eye(6, dtype=torch.float64)[None]
     variable = (2 * eye).requires_grad_()
-    value = wasserstein_bound(variable, torch.diag(torch.tensor([1.0, 1, 1, 0, 0, 0]))[None], torch.ones(1, 3, dtype=torch.bool))
+    value = wasserstein_bound(
+        variable, torch.diag(torch.tensor([1.0, 1, 1, 0, 0, 0]))[None], torch.ones(1, 3, dtype=torch.bool)
+    )
     value.sum().backward()
     assert value.item() == pytest.approx(3 * (math.sqrt(2) - 1) ** 2 + 3 * 2)
     assert torch.isfinite(variable.grad).all()
@@ -131,5 +134,7 @@ def test_mean_loss_is_lowest_at_the_label():
     good = (-squared / 2).log_softmax(-1)[None, None]
     bad = torch.full((1, 1, 25), 1 / 25).log()
     labelled = torch.ones(1, 1, dtype=torch.bool)
-    losses = [mean_loss(l, (l.exp() @ positions).flatten(1), positions, points, labelled, 1.0, 1.0)[0] for l in (good, bad)]
+    losses = [
+        mean_loss(log, (log.exp() @ positions).flatten(1), positions, points, labelled, 1.0, 1.0)[0] for log in (good, bad)
+    ]
     assert losses[0] < losses[1]

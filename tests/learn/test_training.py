@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_config
+from tiny_recipe import tiny_config
 
 from posecov.errors import PosecovError
 from posecov.learn import mean_training
@@ -101,7 +101,11 @@ def test_the_mean_learns(tiny, data_root):
 
 def test_the_mean_is_frozen_while_the_covariance_learns(tiny_run):
     tensors = part("model", load_checkpoint(tiny_run.best)[0])
-    moved = {name for name, value in part("model", load_checkpoint(tiny_run.last)[0]).items() if not torch.equal(value, tensors[name])}
+    moved = {
+        name
+        for name, value in part("model", load_checkpoint(tiny_run.last)[0]).items()
+        if not torch.equal(value, tensors[name])
+    }
     assert moved
     assert all(name.startswith("covariance_head.") for name in moved)
 
@@ -143,7 +147,9 @@ def test_packaged_weights_are_the_network_they_claim_to_be():
 
 
 def _model_config():
-    return ModelConfig(backbone="test_efficientnet", pretrained=False, input_size=64, channels=16, latent=6, basis=4, hidden=16, rank=2)
+    return ModelConfig(
+        backbone="test_efficientnet", pretrained=False, input_size=64, channels=16, latent=6, basis=4, hidden=16, rank=2
+    )
 
 
 @pytest.mark.parametrize(
@@ -155,7 +161,11 @@ def _model_config():
     ],
 )
 def test_command_line_says_what_is_wrong_in_one_line(tmp_path, arguments, says):
-    command = [sys.executable, str(ROOT / "tools" / "train.py"), *(a.format(tmp=tmp_path) for a in arguments), ]
+    command = [
+        sys.executable,
+        str(ROOT / "tools" / "train.py"),
+        *(a.format(tmp=tmp_path) for a in arguments),
+    ]
     if arguments and "--data.root" in arguments:
         command += ["--out", str(tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=_environment(), check=False)
