@@ -1,7 +1,6 @@
 import csv
 import json
 import os
-from pathlib import Path
 
 import cv2
 import numpy as np

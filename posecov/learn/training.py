@@ -34,15 +34,25 @@ def prepare(config: TrainConfig) -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def load_people(config: TrainConfig, root: str = "") -> tuple[list[Record], list[Record]]:
-    """Training and validation people, from ``root``, the configuration's root or POSECOV_DATA.
+def data_root_of(config: TrainConfig, root: str = "") -> str:
+    """The folder that holds the data sets: ``root``, the configuration's, or POSECOV_DATA.
 
     Raises:
-        PosecovError: the data is not there.
+        PosecovError: none of them is set.
     """
     root = root or config.data.root or os.environ.get("POSECOV_DATA", "")
     if not root:
         raise PosecovError("no data: give a data root or set POSECOV_DATA; it holds one folder per data set (lsp, lspet)")
+    return root
+
+
+def load_people(config: TrainConfig, root: str = "") -> tuple[list[Record], list[Record]]:
+    """Training and validation people, from the folder that `data_root_of` names.
+
+    Raises:
+        PosecovError: the data is not there.
+    """
+    root = data_root_of(config, root)
     records = read_datasets(config.data.datasets, root)
     train, validation = split_validation(records, config.data.validation_from + "/", config.data.validation_count, config.seed)
     if config.data.limit:
