@@ -1,0 +1,164 @@
+"""Write a shipped model's card and checksum from the figures that the other tools measured.
+
+    python tools/model_card.py --weights weights/posecov-lsp14-small.onnx --figures weights/figures
+
+FIGURES holds NAME-evaluation.json (tools/evaluate.py), NAME-ablation.json (tools/ablate.py) and NAME-benchmark.json
+(tools/benchmark.py). Writes NAME.md beside the model, and its line in SHA256SUMS. Exit code 2 when something is missing, or
+was measured on another file.
+"""
+
+import hashlib
+import json
+import statistics
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from posecov import PosecovError, evaluation
+from posecov.files import write_atomic
+from posecov.metadata import ModelMetadata
+from posecov.model import PoseModel
+
+_CARD = """# {name}
+
+Keypoints with a full, calibrated joint covariance: {joints} joints ({skeleton}), {size} x {size} px crops, {megabytes:.1f} MB.
+Student-t law with {nu:.2f} degrees of freedom. SHA-256 `{sha}`.
+
+    from posecov import PoseEstimator
+    estimator = PoseEstimator("weights/{name}.onnx")
+
+## Data and terms
+
+Trained on {data}: Leeds Sports Pose (Johnson and Everingham, BMVC 2010; training images 1..1000) and LSP Extended (CVPR 2011),
+pictures of sports people gathered from Flickr. The backbone started from ImageNet weights (`tf_efficientnet_lite0`,
+Apache-2.0). These data sets are for **research use**: check their terms before you use this model for anything else. The
+project's code is Apache-2.0.
+
+## Recipe
+
+`configs/{recipe}.yaml`: the mean on pictures ({mean_epochs} epochs), then, with the mean frozen, the covariance head: phase 1, the
+2-Wasserstein bound on covariance pseudo-labels of feature-space neighbours ({wasserstein_epochs} epochs); phase 2, the Student-t
+negative log-likelihood ({nll_epochs} epochs), both in the Taylor-induced parameterisation. Scale and degrees of freedom calibrated on
+{calibrated_on}. Nothing was chosen on the test images.
+
+    python tools/train.py configs/{recipe}.yaml
+    python tools/calibrate.py runs/{name}/best.safetensors runs/{name}/calibrated.safetensors
+    python tools/export_onnx.py runs/{name}/calibrated.safetensors weights/{name}.onnx
+
+## Figures
+
+LSP test images 1001..2000, boxes from labels, through `PoseEstimator`. Each rival has the same means and its own refitted
+Student-t law; its constants come from the other half of the test images.
+
+    python tools/evaluate.py --weights weights/{name}.onnx --dataset lsp --data-root DIR --json weights/figures/{name}-evaluation.json
+
+{evaluation}
+
+### What the parts are worth
+
+Frozen mean, {ablation_epochs} epochs for every row, seeds {seeds}, calibrated alike, LSP test images; NLL in nats per person and TAC in
+picture pixels as mean (range).
+
+    python tools/ablate.py runs/{name} --json weights/figures/{name}-ablation.json
+
+| covariance head | NLL | TAC, px | trace in J J^T | in curvature |
+|---|---|---|---|---|
+{ablation}
+
+### Speed
+
+{speed}
+
+    python tools/benchmark.py --weights weights/{name}.onnx --json weights/figures/{name}-benchmark.json
+
+## Limits
+
+- One person per box. Sports people, mostly whole and upright or in motion, about 150 px tall; small children, crowds, people seen
+  from above or cut off by the picture's edge are rare in the data.
+- Swapped left and right limbs cause most large errors; a single Student-t does not say "or the other way round".
+- Calibrated for boxes like those of labels (the extent of the joints, enlarged by 10 % of the longer side). Boxes that are
+  much looser or tighter, and the search without boxes, make errors that it has not been calibrated for.
+- Far from the training data the covariance is a guess like the mean.
+"""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Write a shipped model's card and checksum."""
+
+    weights: Path
+    """The .onnx file."""
+    figures: Path = Path("weights/figures")
+    """Folder of the measured figures."""
+
+
+def main(options: Options) -> None:
+    """Write NAME.md and SHA256SUMS. Raises PosecovError."""
+    metadata = PoseModel(options.weights, threads=1).metadata
+    sha = hashlib.sha256(options.weights.read_bytes()).hexdigest()
+    figures = {
+        kind: _read(options.figures / f"{options.weights.stem}-{kind}.json") for kind in ("evaluation", "ablation", "benchmark")
+    }
+    if figures["evaluation"].get("sha256") != sha:
+        raise PosecovError(f"{options.weights}: its evaluation is of another file; run tools/evaluate.py again")
+    card = _card(metadata, sha, options.weights, figures)
+    write_atomic(options.weights.with_suffix(".md"), card.encode())
+    models = sorted(options.weights.parent.glob("*.onnx"))
+    sums = "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in models)
+    write_atomic(options.weights.parent / "SHA256SUMS", sums.encode())
+    print(options.weights.with_suffix(".md"))
+
+
+def _card(metadata: ModelMetadata, sha: str, weights: Path, figures: dict[str, Any]) -> str:
+    ablation, speed, facts = figures["ablation"], figures["benchmark"], metadata.description
+    rows = []
+    for name, seeds in ablation["variants"].items():
+        cells = [_range([f["nll"] for f in seeds.values()], 2), _range([f["tac"] for f in seeds.values()], 3)]
+        shares = [f"{100 * statistics.mean(f[key] for f in seeds.values()):.1f} %" for key in ("k1_share", "k2_share")]
+        rows.append(f"| {name} | {' | '.join(cells + shares)} |")
+    return _CARD.format(
+        name=weights.stem,
+        recipe=facts["recipe"],
+        joints=len(metadata.skeleton),
+        skeleton=metadata.skeleton.name,
+        size=metadata.input_size,
+        megabytes=weights.stat().st_size / 1e6,
+        nu=metadata.degrees_of_freedom,
+        sha=sha,
+        data=" and ".join(name.upper() for name in facts["data"]),
+        calibrated_on=facts["calibrated_on"],
+        **{key: facts["epochs"][part] for key, part in _EPOCHS.items()},
+        evaluation=evaluation.markdown(figures["evaluation"]).strip(),
+        ablation_epochs=sum(ablation["epochs"].values()),
+        seeds=", ".join(next(iter(ablation["variants"].values()))),
+        ablation="\n".join(rows),
+        speed=(
+            f"One crop in the network {speed['crop_ms']:.1f} ms, one box of a 640 x 480 picture {speed['box_ms']:.1f} ms "
+            f"({speed['threads']} thread, {speed['machine']}); `import posecov` {speed['import_s']:.2f} s."
+        ),
+    )
+
+
+_EPOCHS = {"mean_epochs": "mean", "wasserstein_epochs": "wasserstein", "nll_epochs": "nll"}
+
+
+def _range(values: list[float], digits: int) -> str:
+    return f"{statistics.mean(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise PosecovError(f"{path}: cannot read these figures; measure them first") from None
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Options, prog="tools/model_card.py"))
+    except PosecovError as error:
+        print(f"model_card: {error}", file=sys.stderr)
+        sys.exit(2)
