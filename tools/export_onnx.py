@@ -42,10 +42,12 @@ def main() -> int:
     try:
         model, config, facts = load_model(options.checkpoint)
         crops, source = parity_crops(config, options.data_root, options.crops)
-        measured = export(model, config, crops, options.out, facts.get("description", {}))
+        measured = export(model, config, crops, options.out, facts.get("description", {"calibrated": False}))
     except PosecovError as error:
         print(f"export_onnx: {error}", file=sys.stderr)
         return 2
+    if facts["part"] != "calibrated":
+        print("export_onnx: this model is not calibrated; tools/calibrate.py does that", file=sys.stderr)
     print(
         f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB; parity on {measured.crops} crops of {source}, batches of 1 "
         f"and 7: keypoints {measured.keypoints:.1e} px, covariance {measured.covariance:.1e}"

@@ -3,8 +3,8 @@
     python tools/model_card.py --weights weights/posecov-lsp14-small.onnx --figures weights/figures
 
 FIGURES holds NAME-evaluation.json (tools/evaluate.py), NAME-ablation.json (tools/ablate.py) and NAME-benchmark.json
-(tools/benchmark.py). Writes NAME.md beside the model, and its line in SHA256SUMS. Exit code 2 when something is missing, or
-was measured on another file.
+(tools/benchmark.py). Writes NAME.md beside the model, SHA256SUMS, and the table between the README's markers. Exit code 2
+when something is missing, or was measured on another file.
 """
 
 import hashlib
@@ -39,10 +39,10 @@ project's code is Apache-2.0.
 
 ## Recipe
 
-`configs/{recipe}.yaml`: the mean on pictures ({mean_epochs} epochs), then, with the mean frozen, the covariance head: phase 1, the
-2-Wasserstein bound on covariance pseudo-labels of feature-space neighbours ({wasserstein_epochs} epochs); phase 2, the Student-t
-negative log-likelihood ({nll_epochs} epochs), both in the Taylor-induced parameterisation. Scale and degrees of freedom calibrated on
-{calibrated_on}. Nothing was chosen on the test images.
+`configs/{recipe}.yaml`: the mean on pictures ({mean_epochs} epochs), then, with the mean frozen, the covariance head: phase 1,
+the 2-Wasserstein bound on covariance pseudo-labels of feature-space neighbours ({wasserstein_epochs} epochs); phase 2, the
+Student-t negative log-likelihood ({nll_epochs} epochs), both in the Taylor-induced parameterisation. Scale and degrees of
+freedom calibrated on {calibrated_on}. Nothing was chosen on the test images.
 
     python tools/train.py configs/{recipe}.yaml
     python tools/calibrate.py runs/{name}/best.safetensors runs/{name}/calibrated.safetensors
@@ -53,14 +53,15 @@ negative log-likelihood ({nll_epochs} epochs), both in the Taylor-induced parame
 LSP test images 1001..2000, boxes from labels, through `PoseEstimator`. Each rival has the same means and its own refitted
 Student-t law; its constants come from the other half of the test images.
 
-    python tools/evaluate.py --weights weights/{name}.onnx --dataset lsp --data-root DIR --json weights/figures/{name}-evaluation.json
+    python tools/evaluate.py --weights weights/{name}.onnx --dataset lsp --data-root DIR \\
+        --json weights/figures/{name}-evaluation.json
 
 {evaluation}
 
 ### What the parts are worth
 
-Frozen mean, {ablation_epochs} epochs for every row, seeds {seeds}, calibrated alike, LSP test images; NLL in nats per person and TAC in
-picture pixels as mean (range).
+Frozen mean, {ablation_epochs} epochs for every row, seeds {seeds}, calibrated alike, LSP test images; NLL in nats per person
+and TAC in picture pixels as mean (range).
 
     python tools/ablate.py runs/{name} --json weights/figures/{name}-ablation.json
 
@@ -76,8 +77,8 @@ picture pixels as mean (range).
 
 ## Limits
 
-- One person per box. Sports people, mostly whole and upright or in motion, about 150 px tall; small children, crowds, people seen
-  from above or cut off by the picture's edge are rare in the data.
+- One person per box. Sports people, mostly whole and in motion, about 150 px tall; small children, crowds, people seen from
+  above or cut off by the picture's edge are rare in the data.
 - Swapped left and right limbs cause most large errors; a single Student-t does not say "or the other way round".
 - Calibrated for boxes like those of labels (the extent of the joints, enlarged by 10 % of the longer side). Boxes that are
   much looser or tighter, and the search without boxes, make errors that it has not been calibrated for.
@@ -93,10 +94,12 @@ class Options:
     """The .onnx file."""
     figures: Path = Path("weights/figures")
     """Folder of the measured figures."""
+    readme: Path = Path("README.md")
+    """Where the short table goes, between its two markers."""
 
 
 def main(options: Options) -> None:
-    """Write NAME.md and SHA256SUMS. Raises PosecovError."""
+    """Write NAME.md, SHA256SUMS and the README's table. Raises PosecovError."""
     metadata = PoseModel(options.weights, threads=1).metadata
     sha = hashlib.sha256(options.weights.read_bytes()).hexdigest()
     figures = {
@@ -109,7 +112,43 @@ def main(options: Options) -> None:
     models = sorted(options.weights.parent.glob("*.onnx"))
     sums = "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in models)
     write_atomic(options.weights.parent / "SHA256SUMS", sums.encode())
+    readme = options.readme.read_text(encoding="utf-8")
+    before, rest = readme.split(_MARKERS[0])
+    after = rest.split(_MARKERS[1])[1]
+    table = _short_table(figures["evaluation"], figures["benchmark"])
+    write_atomic(options.readme, f"{before}{_MARKERS[0]}\n{table}\n{_MARKERS[1]}{after}".encode())
     print(options.weights.with_suffix(".md"))
+
+
+_MARKERS = ("<!-- figures: written by tools/model_card.py -->", "<!-- end of figures -->")
+
+
+def _short_table(report: dict[str, Any], speed: dict[str, Any]) -> str:
+    """The figures that a newcomer asks for."""
+    laws = report["laws"]
+    rows = [
+        ("NLL, nats per person (crop pixels)", lambda f: f"{f['nll']['frame']:.2f}"),
+        ("error of a joint when the others are known (TAC)", lambda f: f"{f['tac']['pixels']:.2f} px"),
+        ("rank correlation of sigma and error, within joints", lambda f: f"{f['rank_correlation']['person_sizes']:.2f}"),
+        ("people inside their 50 / 68 / 90 / 95 % region", lambda f: _percents(f["coverage"]["joint"])),
+        ("joints inside their 50 / 68 / 90 / 95 % ellipse", lambda f: _percents(f["coverage"]["per_joint"])),
+    ]
+    names = {"model": "posecov", "constant_covariance": "constant covariance", "constant_correlation": "constant correlation"}
+    lines = [
+        f"| LSP test, {report['people']} people | {' | '.join(names[law] for law in laws)} |",
+        "|---" * (len(laws) + 1) + "|",
+    ]
+    lines += [f"| {title} | {' | '.join(pick(laws[law]) for law in laws)} |" for title, pick in rows]
+    return (
+        "\n".join(lines)
+        + f"\n\nPCK@0.2 of the torso {report['pck']['mean']:.3f}, mean error {report['mean_error']['pixels']:.1f} px; "
+        f"one crop takes {speed['crop_ms']:.0f} ms on one CPU thread.\nThe rivals have the same means and their own law: "
+        "one covariance for everybody, scaled by the person's size;\nand our sigmas with one correlation for everybody."
+    )
+
+
+def _percents(shares: dict[str, float]) -> str:
+    return " / ".join(f"{100 * share:.0f}" for share in shares.values())
 
 
 def _card(metadata: ModelMetadata, sha: str, weights: Path, figures: dict[str, Any]) -> str:

@@ -29,7 +29,7 @@ def main() -> int:
     except KeyboardInterrupt:
         print("train: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
-    print(run.best)
+    print(run.best if run.best.exists() else run.last)
     return 0
 
 

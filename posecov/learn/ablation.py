@@ -20,11 +20,11 @@ from posecov.learn.config import CovarianceConfig, PseudoLabelConfig, TrainConfi
 from posecov.learn.covariance_training import Cached, make_pseudo_labels, term_shares, train_covariance
 from posecov.learn.datasets import Record, read_lsp
 from posecov.learn.export import degrees_of_freedom
-from posecov.learn.features import Seen, see
+from posecov.learn.features import FeatureSet, extract_features
 from posecov.learn.mean_training import load_mean
 from posecov.learn.model import PoseModel
 from posecov.learn.run import Run
-from posecov.learn.training import cache, data_root_of, load_people, prepare
+from posecov.learn.training import cache, data_root_of, fingerprint, load_people, prepare
 from posecov.skeleton import load_skeleton
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,8 @@ def _without_phase_1(c: CovarianceConfig, p: PseudoLabelConfig) -> tuple[Covaria
 VARIANTS: Mapping[str, Callable[[CovarianceConfig, PseudoLabelConfig], tuple[CovarianceConfig, PseudoLabelConfig]]] = {
     "shipped recipe": _change(),
     "without phase 1": _without_phase_1,
-    "without J J^T and curvature": _change(taylor_share=0.0),
+    "without J J^T": _change(gradient_share=0.0),
+    "without J J^T and curvature": _change(gradient_share=0.0, curvature_share=0.0),
     "shuffled neighbours": _change(pseudo={"shuffled": True}),
     "pseudo-labels from targets": _change(pseudo={"source": "targets"}),
 }
@@ -68,7 +69,7 @@ def ablate(folder: Path, data_root: str, seeds: Sequence[int], wasserstein_epoch
     """
     tensors, facts = load_checkpoint(folder / "last.safetensors")
     if facts["part"] != "covariance":
-        raise PosecovError(f"{folder}: this run's mean is not trained yet; finish tools/train.py first")
+        raise PosecovError(f"{folder}: this run has no trained covariance; finish tools/train.py first")
     config = TrainConfig.from_dict(facts["config"], str(folder))
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, root=data_root_of(config, data_root)))
     device, skeleton = prepare(config), load_skeleton(config.skeleton)
@@ -77,7 +78,7 @@ def ablate(folder: Path, data_root: str, seeds: Sequence[int], wasserstein_epoch
     model = PoseModel(config.model, len(skeleton), pretrained=False)
     load_mean(model, part("model", tensors))
     cached = cache(Run(config, folder), model, skeleton, people, validation, device)
-    seen = see(model, config, skeleton, test, 0, device)
+    seen = extract_features(model, config, skeleton, test, 0, device)
     results: dict[str, Any] = {}
     for name, change in VARIANTS.items():
         covariance, pseudo = change(
@@ -98,13 +99,25 @@ def ablate(folder: Path, data_root: str, seeds: Sequence[int], wasserstein_epoch
     }
 
 
+def _finished(run: Run, model: PoseModel) -> bool:
+    """Whether this very head has been trained already, on this very mean."""
+    if not (run.best.exists() and run.last.exists()):
+        return False
+    tensors, facts = load_checkpoint(run.last)
+    if not facts["finished"] or facts["config"] != run.config.to_dict():
+        return False
+    own = PoseModel(run.config.model, model.joints, pretrained=False)
+    own.load_state_dict(part("model", tensors))
+    return fingerprint(own) == fingerprint(model)
+
+
 def _one(
-    config: TrainConfig, folder: Path, model: PoseModel, cached: Cached, roots: Any, test: Sequence[Record], seen: Seen
+    config: TrainConfig, folder: Path, model: PoseModel, cached: Cached, roots: Any, test: Sequence[Record], seen: FeatureSet
 ) -> dict[str, float]:
     """Train one head, calibrate it and judge it."""
-    folder.mkdir(parents=True, exist_ok=True)
     run = Run(config, folder)
-    if not run.best.exists() or not load_checkpoint(run.last)[1]["finished"]:
+    if not _finished(run, model):
+        folder.mkdir(parents=True, exist_ok=True)
         train_covariance(run, model, dataclasses.replace(cached, roots=roots), None)
     head = model.covariance_head
     model.load_state_dict(part("model", load_checkpoint(run.best)[0]))

@@ -59,19 +59,31 @@ def normalisation(name: str) -> tuple[tuple[float, float, float], tuple[float, f
 
 
 def freeze_early_stages(backbone: nn.Module, stages: int) -> None:
-    """Stop the gradient, and the BatchNorm statistics, of the stem and the first ``stages`` stages.
+    """Stop the gradient, and the BatchNorm statistics, of the stem and the first ``stages`` stages; -1 stops nothing.
 
     They hold general low-level filters and, at full resolution, most of the work of a training step.
     Call again after every ``train()``, which would let the statistics move.
+
+    Raises:
+        PosecovError: the backbone does not name its stages as timm's usual families do.
     """
-    if stages <= 0:
+    if stages < 0:
         return
-    prefixes = ["conv_stem", "bn1", "stem", *(f"blocks.{i}" for i in range(stages)), *(f"stages_{i}" for i in range(stages))]
-    for name, module in backbone.named_modules():
-        if any(name == prefix or name.startswith(prefix + ".") for prefix in prefixes):
+    groups = [_STEMS] + [tuple(form.format(i, i + 1) for form in _STAGES) for i in range(stages)]
+    for number, prefixes in enumerate(groups):
+        modules = [m for n, m in backbone.named_modules() if any(n == p or n.startswith(p + ".") for p in prefixes)]
+        if not modules:
+            what = "stem" if number == 0 else f"stage {number}"
+            raise PosecovError(f"model.frozen_stages {stages}: this backbone has no {what} that can be told apart; use -1")
+        for module in modules:
             module.eval()
             for parameter in module.parameters(recurse=False):
                 parameter.requires_grad_(False)
+
+
+# How timm's families name them: EfficientNet, ResNet, ConvNeXt and relatives. {0} counts from 0, {1} from 1.
+_STEMS = ("conv_stem", "bn1", "conv1", "stem", "stem_0", "stem_1")
+_STAGES = ("blocks.{0}", "stages.{0}", "stages_{0}", "layer{1}")
 
 
 def _load_packaged(backbone: nn.Module, name: str) -> None:

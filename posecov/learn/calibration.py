@@ -14,7 +14,7 @@ from posecov.errors import PosecovError
 from posecov.learn.checkpoint import flatten_state, save_checkpoint
 from posecov.learn.export import degrees_of_freedom as model_degrees
 from posecov.learn.export import load_model
-from posecov.learn.features import see
+from posecov.learn.features import extract_features
 from posecov.learn.training import load_people, prepare
 from posecov.skeleton import load_skeleton
 
@@ -80,7 +80,12 @@ def calibrate(residuals: np.ndarray, scatter: np.ndarray, degrees_of_freedom: fl
     start = np.zeros(2 + size // 2)
     start[1] = 0.0 if gaussian else np.log(degrees_of_freedom - 2.0)
     before = float(law.negative_log_likelihood(residuals, scatter, degrees_of_freedom).mean())
-    found = optimize.minimize(objective, start, method="L-BFGS-B", options={"maxiter": 100})
+    # Degrees of freedom from 2.05 to 1000, common factor e^+-3: beyond, numbers overflow and nothing changes.
+    bounds = [(-3.0, 3.0), (math.log(0.05), math.log(998.0))] + [(-3.0, 3.0)] * (size // 2)
+    start[1] = np.clip(start[1], *bounds[1])
+    found = optimize.minimize(objective, start, method="L-BFGS-B", bounds=bounds, options={"maxiter": 200})
+    if not np.isfinite(found.fun):
+        raise PosecovError("calibration: the likelihood is not finite; was the model trained to its end?")
     factor, nu = unpack(found.x)
     common, nu = match_coverage(residuals / np.repeat(factor, 2), scatter, nu)
     factor = factor * common
@@ -128,11 +133,13 @@ def calibrate_checkpoint(checkpoint: Path, out: Path, data_root: str) -> Calibra
     Raises:
         PosecovError: not a trained checkpoint, calibrated already, or the data is not there.
     """
+    if out.exists() and out.samefile(checkpoint):
+        raise PosecovError(f"{out}: give the calibrated checkpoint another name; the run's own must stay")
     model, config, facts = load_model(checkpoint)
     if facts["part"] == "calibrated":
         raise PosecovError(f"{checkpoint}: calibrated already; calibrate the run's best.safetensors")
     device = prepare(config)
-    seen = see(model, config, load_skeleton(config.skeleton), load_people(config, data_root)[1], 0, device)
+    seen = extract_features(model, config, load_skeleton(config.skeleton), load_people(config, data_root)[1], 0, device)
     with torch.inference_mode():
         scatter = model.to("cpu").covariance_head(seen.features).scatter.double().numpy()
     found = calibrate(seen.residuals(), scatter, model_degrees(model, config))
@@ -149,7 +156,8 @@ def calibrate_checkpoint(checkpoint: Path, out: Path, data_root: str) -> Calibra
             "wasserstein": config.covariance.wasserstein_epochs,
             "nll": config.covariance.nll_epochs,
         },
-        "calibrated_on": f"{len(seen.labelled)} people of {config.data.validation_from} that trained nothing",
+        "calibrated": True,
+        "calibrated_on": f"{len(seen.labelled)} people of {config.data.validation_from} that only chose the epoch",
         "validation_nll": {"before": found.before, "after": found.after},
     }
     facts = facts | {"part": "calibrated", "description": description}

@@ -99,7 +99,8 @@ class CovarianceConfig:
         weight_decay: of AdamW.
         correlation_decay: pull of the learned correlation towards the pooled one.
         deviation_decay: pull of the per-picture deviation towards zero.
-        taylor_share: of the trace that each Taylor term carries at the start; 0 leaves the terms out.
+        gradient_share: of the trace that k1 J J^T carries at the start; 0 leaves the term out.
+        curvature_share: of the trace that the Hessian term carries at the start; 0 leaves the term out.
         degrees_of_freedom: of the Student-t at the start of phase 2, which learns it; inf stays Gaussian.
         clip: largest norm of the gradient.
     """
@@ -113,7 +114,8 @@ class CovarianceConfig:
     weight_decay: float = 0.05
     correlation_decay: float = 1e-2
     deviation_decay: float = 1e-2
-    taylor_share: float = 0.1
+    gradient_share: float = 0.1
+    curvature_share: float = 0.05
     degrees_of_freedom: float = 5.0
     clip: float = 5.0
 
@@ -126,8 +128,10 @@ class TrainConfig:
         name: of the run and of the exported model.
         skeleton: shipped skeleton by name, or a YAML file.
         out: folder of the run; ``runs/NAME`` when not given.
+        start_from: checkpoint of another run whose mean this one starts from, such as one at a smaller input size.
         seed: of everything random.
         threads: CPU threads of torch; 0 leaves torch's default.
+        workers: processes that read and crop pictures; samples do not depend on it.
         device: ``cpu``, ``cuda`` or ``auto``.
         checkpoint_minutes: time between checkpoints within an epoch.
     """
@@ -135,8 +139,10 @@ class TrainConfig:
     name: str = "posecov-lsp14-small"
     skeleton: str = "lsp14"
     out: str = ""
+    start_from: str = ""
     seed: int = 0
     threads: int = 0
+    workers: int = 1
     device: str = "auto"
     checkpoint_minutes: float = 3.0
     data: DataConfig = field(default_factory=DataConfig)
@@ -154,6 +160,44 @@ class TrainConfig:
     def from_dict(cls, fields: Any, source: str) -> "TrainConfig":
         """The inverse of `to_dict`. Raises PosecovError that names the source and the setting."""
         return _build(cls, fields, source, "")
+
+
+def check(config: TrainConfig) -> None:
+    """Refuse settings that would fail hours later. Raises PosecovError that names the first wrong one."""
+    data, mean, pseudo, covariance = config.data, config.mean, config.pseudo_labels, config.covariance
+    rules = [
+        ("seed", config.seed, config.seed >= 0, "not negative"),
+        ("threads", config.threads, config.threads >= 0, "not negative"),
+        ("workers", config.workers, config.workers >= 0, "not negative"),
+        ("data.datasets", data.datasets, len(set(data.datasets)) == len(data.datasets) > 0, "different data sets"),
+        ("data.repeat", data.repeat, len(data.repeat) == len(data.datasets), "one number for each of data.datasets"),
+        ("data.repeat", data.repeat, min(data.repeat, default=1) >= 1, "at least 1"),
+        ("data.validation_count", data.validation_count, data.validation_count >= 50, "at least 50"),
+        ("data.limit", data.limit, data.limit >= 0, "not negative"),
+        ("mean.epochs", mean.epochs, mean.epochs >= 1, "at least 1"),
+        ("mean.batch", mean.batch, mean.batch >= 2, "at least 2"),
+        ("mean.lr", mean.lr, mean.lr > 0, "above 0"),
+        ("mean.ema", mean.ema, 0 <= mean.ema < 1, "from 0 to below 1"),
+        ("pseudo_labels.source", pseudo.source, pseudo.source in ("residuals", "targets"), "residuals or targets"),
+        ("pseudo_labels.neighbours", pseudo.neighbours, pseudo.neighbours >= 2, "at least 2"),
+        ("pseudo_labels.dimensions", pseudo.dimensions, pseudo.dimensions >= 1, "at least 1"),
+        ("pseudo_labels.effective", pseudo.effective, 0 < pseudo.effective < 1, "between 0 and 1"),
+        ("pseudo_labels.shrinkage", pseudo.shrinkage, 0 <= pseudo.shrinkage <= 1, "from 0 to 1"),
+        ("covariance.views", covariance.views, covariance.views >= 0, "not negative"),
+        ("covariance.batch", covariance.batch, covariance.batch >= 1, "at least 1"),
+        ("covariance.lr", covariance.lr, covariance.lr > 0, "above 0"),
+        ("covariance.gradient_share", covariance.gradient_share, 0 <= covariance.gradient_share < 0.5, "from 0 to below 0.5"),
+        (
+            "covariance.curvature_share",
+            covariance.curvature_share,
+            0 <= covariance.curvature_share < 0.5,
+            "from 0 to below 0.5",
+        ),
+        ("covariance.degrees_of_freedom", covariance.degrees_of_freedom, covariance.degrees_of_freedom > 2, "above 2"),
+    ]
+    for name, value, fine, wanted in rules:
+        if not fine:
+            raise PosecovError(f"setting {name}: {value!r} must be {wanted}")
 
 
 def load_config(path: Path | str) -> TrainConfig:
@@ -202,8 +246,12 @@ def _typed(default: Any, value: Any, where: str) -> Any:
         kind = type(default[0])
         if all(isinstance(item, kind) for item in value):
             return tuple(value)
-    elif isinstance(default, float) and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+    elif isinstance(default, float) and not isinstance(value, bool):
+        # YAML reads 1e-3, without a point, as text.
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            pass
     elif type(value) is type(default):
         return value
     raise PosecovError(f"{where}: {value!r} is not a {type(default).__name__}")

@@ -10,6 +10,7 @@ predicted factor overfits its correlations and loses to a constant one; this for
 Everything that enters is detached: the covariance never moves the mean.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -152,6 +153,11 @@ class CovarianceHead(nn.Module):
         small = [self.ellipse, self.taylor] + ([self.deviation] if self.deviation is not None else [])
         for layer in (self.embed, self.from_latent, self.gather, self.mix):
             layer.reset_parameters()
+        with torch.no_grad():
+            self.calibration.fill_(1.0)
+            for bias in (self.joint_bias, self.ellipse_bias, self.deviation_bias):
+                if bias is not None:
+                    bias.zero_()
         for layer in small:
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(layer.bias)
@@ -161,28 +167,32 @@ class CovarianceHead(nn.Module):
         return 2.0 + self.log_degrees.exp()
 
     @torch.no_grad()
-    def start_from(self, seen: JointFeatures, scatter: Tensor, degrees_of_freedom: float, taylor_share: float) -> None:
-        """Start at a constant law: standardise the features, set sigmas and correlation, give the Taylor terms a share.
+    def start_from(
+        self, seen: JointFeatures, scatter: Tensor, degrees_of_freedom: float, taylor_shares: tuple[float, float]
+    ) -> None:
+        """Start near a constant law: standardise the features, set sigmas and correlation, give the Taylor terms a share.
 
         Args:
             seen: features of the training people.
             scatter: (2J, 2J) of the training errors, crop pixels^2.
-            degrees_of_freedom: of their law.
-            taylor_share: of the trace, for the gradient term and for the curvature term each, at the start.
+            degrees_of_freedom: of their law; inf for a Gaussian.
+            taylor_shares: of the trace, for the gradient and for the curvature term at the start. The free term has the rest,
+                so that the trace is the constant law's.
         """
         self.feature_mean.copy_(seen.joints.mean(0))
         self.feature_std.copy_(seen.joints.std(0).clamp_min(1e-3))
-        self.log_degrees.fill_(degrees_of_freedom - 2.0).log_()
+        if math.isfinite(degrees_of_freedom):
+            self.log_degrees.fill_(math.log(degrees_of_freedom - 2.0))
         sigma = scatter.diagonal().sqrt()
         correlation = scatter / sigma[:, None] / sigma[None, :]
         values, vectors = torch.linalg.eigh(correlation.double())
         root = (vectors * values.clamp_min(1e-6).sqrt()) @ vectors.T
         self.start_root.copy_(root)
         self.root.copy_(root)
-        self.start_sigma.copy_(sigma * (1.0 - 2 * taylor_share) ** 0.5)
+        self.start_sigma.copy_(sigma * (1.0 - sum(taylor_shares)) ** 0.5)
         for i, term in enumerate((seen.gradient, seen.curvature)):
             trace = term.diagonal(dim1=-2, dim2=-1).sum(-1).mean()
-            self.start_taylor[i] = taylor_share * scatter.trace() / trace.clamp_min(1e-12)
+            self.start_taylor[i] = taylor_shares[i] * scatter.trace() / trace.clamp_min(1e-12)
 
     def forward(self, seen: JointFeatures) -> Covariance:
         """Predict the scatter, symmetric and positive definite, crop pixels^2."""

@@ -4,6 +4,7 @@ Phase 1 draws the predicted covariance towards pseudo-labels in the 2-Wasserstei
 log-likelihood. Both in the Taylor-induced parameterisation (`covariance_head`).
 """
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,8 +21,8 @@ from posecov.evaluation import fit_student_t
 from posecov.learn.checkpoint import Average, flatten_state, optimizer_tensors, part, restore_optimizer, save_checkpoint
 from posecov.learn.config import CovarianceConfig, PseudoLabelConfig, TrainConfig
 from posecov.learn.covariance_head import Covariance, CovarianceHead
-from posecov.learn.features import Seen, concatenate, follow
-from posecov.learn.losses import student_t_nll, wasserstein_bound
+from posecov.learn.features import FeatureSet, concatenate, follow
+from posecov.learn.losses import procrustes_wasserstein, student_t_nll
 from posecov.learn.model import PoseModel
 from posecov.learn.pseudo_labels import pseudo_label_roots
 from posecov.learn.run import Clock, Run, progress
@@ -29,6 +30,9 @@ from posecov.learn.schedule import warm_cosine
 
 PHASES = ("wasserstein", "nll")
 _AVERAGE_DECAY = 0.99
+_START_PEOPLE = 3000
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,13 +46,13 @@ class Cached:
         permutation: (J,) the skeleton's flip permutation.
     """
 
-    views: Sequence[Seen]
-    validation: Seen
+    views: Sequence[FeatureSet]
+    validation: FeatureSet
     roots: Tensor | None
     permutation: Tensor
 
 
-def make_pseudo_labels(plain: Seen, settings: PseudoLabelConfig, seed: int) -> Tensor:
+def make_pseudo_labels(plain: FeatureSet, settings: PseudoLabelConfig, seed: int) -> Tensor:
     """Roots (N, 2J, 2J) of the pseudo-labels of the training people, from their plain crops.
 
     Raises:
@@ -88,6 +92,8 @@ def train_covariance(
         torch.manual_seed(config.seed)
         head.reset()
         _start(head, cached.views, settings)
+        ratio = residual_ratio(cached)
+        log.info("errors of the training people are %.2f times those of the validation people (median)", ratio)
         average = Average(head.state_dict(), _AVERAGE_DECAY)
     else:
         tensors, facts = resumed
@@ -120,7 +126,7 @@ def train_covariance(
         save_checkpoint(run.last, state | optimizer_tensors(optimizer), facts)
 
 
-def validate(average: Average, head: CovarianceHead, seen: Seen, settings: CovarianceConfig) -> dict[str, float]:
+def validate(average: Average, head: CovarianceHead, seen: FeatureSet, settings: CovarianceConfig) -> dict[str, float]:
     """Negative log-likelihood per person and shares of the trace, of the averaged weights on people that train nothing."""
     averaged = CovarianceHead(head.channels, head.joints, head.latent, head.hidden, head.rank)
     averaged.load_state_dict(average.state)
@@ -132,7 +138,16 @@ def validate(average: Average, head: CovarianceHead, seen: Seen, settings: Covar
     return {"validation_nll": float(nll), "degrees_of_freedom": nu} | term_shares(predicted, seen)
 
 
-def term_shares(predicted: Covariance, seen: Seen) -> dict[str, float]:
+def residual_ratio(cached: Cached) -> float:
+    """Median error of the training people over that of the validation people, both in plain crops.
+
+    The head learns from errors that the mean makes on its own training people; far below 1, they are too small to learn from.
+    """
+    training, validation = (float(np.nanmedian(np.abs(seen.residuals()))) for seen in (cached.views[0], cached.validation))
+    return training / max(validation, 1e-12)
+
+
+def term_shares(predicted: Covariance, seen: FeatureSet) -> dict[str, float]:
     """Mean share of the scatter's trace that the gradient and the curvature term carry; the free term has the rest."""
 
     def trace(matrix: Tensor) -> Tensor:
@@ -148,11 +163,14 @@ def law_degrees(head: CovarianceHead, settings: CovarianceConfig) -> float:
     return math.inf if math.isinf(settings.degrees_of_freedom) else float(head.degrees_of_freedom().detach())
 
 
-def _start(head: CovarianceHead, views: Sequence[Seen], settings: CovarianceConfig) -> None:
+def _start(head: CovarianceHead, views: Sequence[FeatureSet], settings: CovarianceConfig) -> None:
     """Start at a constant law: the likeliest scatter of all training errors."""
     residuals = np.concatenate([seen.residuals() for seen in views])
-    scatter, _ = fit_student_t(residuals, settings.degrees_of_freedom)
-    head.start_from(views[0].features, torch.from_numpy(scatter).float(), settings.degrees_of_freedom, settings.taylor_share)
+    # A few thousand people fix 406 numbers well; the fit's time grows with the number of patterns of missing labels.
+    some = np.linspace(0, len(residuals) - 1, min(len(residuals), _START_PEOPLE)).astype(int)
+    scatter, _ = fit_student_t(residuals[some], settings.degrees_of_freedom)
+    shares = (settings.gradient_share, settings.curvature_share)
+    head.start_from(views[0].features, torch.from_numpy(scatter).float(), settings.degrees_of_freedom, shares)
 
 
 def _train_epoch(
@@ -182,11 +200,12 @@ def _train_epoch(
             for group in optimizer.param_groups:
                 group["lr"] = settings.lr * rate
             criterion, loss = _losses(head, batch, cached, torch.from_numpy(index), phase, settings)
-            if not torch.isfinite(loss):
-                raise PosecovError(f"{phase}, epoch {epoch + 1}, step {step}: the loss is not finite; lower --covariance.lr")
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            nn.utils.clip_grad_norm_(head.parameters(), settings.clip)
+            if not torch.isfinite(nn.utils.clip_grad_norm_(head.parameters(), settings.clip)):
+                raise PosecovError(
+                    f"{phase}, epoch {epoch + 1}, step {step}: the gradient is not finite; lower --covariance.lr"
+                )
             optimizer.step()
             average.update(head.state_dict())
             loss_sum, criterion_sum = loss_sum + loss.item(), criterion_sum + criterion.item()
@@ -196,16 +215,18 @@ def _train_epoch(
 
 
 def _losses(
-    head: CovarianceHead, batch: Seen, cached: Cached, index: Tensor, phase: str, settings: CovarianceConfig
+    head: CovarianceHead, batch: FeatureSet, cached: Cached, index: Tensor, phase: str, settings: CovarianceConfig
 ) -> tuple[Tensor, Tensor]:
     """The phase's criterion, and what is minimised: the criterion per coordinate, and the pulls towards the constant law."""
     predicted = head(batch.features)
+    if not torch.isfinite(predicted.scatter).all():
+        raise PosecovError(f"{phase}: a predicted covariance is not finite; lower --covariance.lr")
     size = predicted.scatter.shape[-1]
     if phase == "wasserstein":
         assert cached.roots is not None
         root = follow(cached.roots[index], batch.linear, batch.mirrored, cached.permutation)
         spread = law.covariance_from_scatter(np.eye(1), settings.degrees_of_freedom).item()
-        criterion = wasserstein_bound(predicted.scatter * spread, root, batch.labelled).mean()
+        criterion = procrustes_wasserstein(predicted.scatter * spread, root, batch.labelled).mean()
         loss = criterion / head.start_sigma.square().mean() / size
     else:
         nu = None if math.isinf(settings.degrees_of_freedom) else head.degrees_of_freedom()
@@ -216,7 +237,7 @@ def _losses(
     return criterion, loss + settings.deviation_decay * deviation + settings.correlation_decay * correlation
 
 
-def _pick(views: Sequence[Seen], drawn: np.ndarray, index: np.ndarray) -> Seen:
+def _pick(views: Sequence[FeatureSet], drawn: np.ndarray, index: np.ndarray) -> FeatureSet:
     """People ``index``, each in its drawn view, in that order."""
     groups = [(view, np.flatnonzero(drawn == view)) for view in range(len(views))]
     parts = [views[view].at(torch.from_numpy(index[where])) for view, where in groups if len(where)]

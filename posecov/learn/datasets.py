@@ -57,6 +57,8 @@ def read_lsp(root: Path | str, split: str) -> list[Record]:
         x, y, occluded = joints[:, :, number - 1]
         points = np.stack([x, y], axis=1) - 1.0
         labelled = np.isfinite(x) & np.isfinite(y)
+        if labelled.sum() < _MIN_LABELLED:
+            raise PosecovError(f"{root / 'joints.mat'}: image {number} has hardly a finite joint; is the file damaged?")
         image = root / "images" / f"im{number:04d}.jpg"
         records.append(_record(f"lsp/im{number:04d}", image, points, labelled, occluded == 1))
     return _checked(records, root)

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Seen:
+class FeatureSet:
     """N people as the covariance head sees them, and their labels.
 
     Attributes:
@@ -46,15 +46,15 @@ class Seen:
         difference[~self.labelled] = torch.nan
         return difference.flatten(1).numpy()
 
-    def at(self, index: Tensor) -> "Seen":
+    def at(self, index: Tensor) -> "FeatureSet":
         """Some of the people."""
         features = JointFeatures(*(tensor[index] for tensor in self.features))
-        return Seen(features, self.points[index], self.labelled[index], self.linear[index], self.mirrored[index])
+        return FeatureSet(features, self.points[index], self.labelled[index], self.linear[index], self.mirrored[index])
 
 
-def see(
+def extract_features(
     model: PoseModel, config: TrainConfig, skeleton: Skeleton, records: Sequence[Record], view: int, device: torch.device
-) -> Seen:
+) -> FeatureSet:
     """Run the frozen network over all records.
 
     Args:
@@ -68,31 +68,31 @@ def see(
     clock, parts = Clock(1e9), []
     with torch.inference_mode(), progress() as bar:
         task = bar.add_task(f"features, view {view}", total=len(records), status="")
-        for batch in batches(dataset, np.arange(len(records)), 50):
+        for batch in batches(dataset, np.arange(len(records)), 50, config.workers):
             images = normalise(batch.crops.to(device), *pixel).contiguous(memory_format=torch.channels_last)
             features = JointFeatures(*(tensor.cpu() for tensor in model.seen(images)))
-            parts.append(Seen(features, batch.points, batch.labelled, batch.linear, batch.mirrored))
+            parts.append(FeatureSet(features, batch.points, batch.labelled, batch.linear, batch.mirrored))
             bar.update(task, advance=len(batch.crops), status=f"{clock.count(len(batch.crops)):.0f} images/s")
     return concatenate(parts)
 
 
-def concatenate(parts: Sequence[Seen]) -> Seen:
+def concatenate(parts: Sequence[FeatureSet]) -> FeatureSet:
     """Several groups of people as one."""
     features = JointFeatures(*(torch.cat(tensors).clone() for tensors in zip(*(p.features for p in parts), strict=True)))
     rest = [torch.cat([getattr(p, name) for p in parts]).clone() for name in ("points", "labelled", "linear", "mirrored")]
-    return Seen(features, *rest)
+    return FeatureSet(features, *rest)
 
 
-def to_tensors(seen: Seen) -> dict[str, Tensor]:
+def to_tensors(seen: FeatureSet) -> dict[str, Tensor]:
     """Flat names to tensors, for the cache file."""
     names = ("points", "labelled", "linear", "mirrored")
     return {f"features.{k}": v for k, v in seen.features._asdict().items()} | {n: getattr(seen, n) for n in names}
 
 
-def from_tensors(tensors: dict[str, Tensor]) -> Seen:
+def from_tensors(tensors: dict[str, Tensor]) -> FeatureSet:
     """The inverse of `to_tensors`."""
     features = JointFeatures(*(tensors[f"features.{name}"] for name in JointFeatures._fields))
-    return Seen(features, tensors["points"], tensors["labelled"], tensors["linear"], tensors["mirrored"])
+    return FeatureSet(features, tensors["points"], tensors["labelled"], tensors["linear"], tensors["mirrored"])
 
 
 def follow(root: Tensor, linear: Tensor, mirrored: Tensor, permutation: Tensor) -> Tensor:

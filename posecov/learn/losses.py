@@ -74,7 +74,7 @@ def student_t_nll(residual: Tensor, scatter: Tensor, labelled: Tensor, degrees_o
     return constant + half_log_det + 0.5 * (nu + size) * torch.log1p(squared / nu)
 
 
-def wasserstein_bound(covariance: Tensor, root: Tensor, labelled: Tensor) -> Tensor:
+def procrustes_wasserstein(covariance: Tensor, root: Tensor, labelled: Tensor) -> Tensor:
     """Covariance part of the squared 2-Wasserstein distance to pseudo-labels, over the labelled coordinates.
 
     For any factors F F^T = S, A A^T = S~ the bound of ToSS (arXiv 2502.10587, theorem 1) reads |F - A Q|_F^2 with Q

@@ -58,7 +58,9 @@ class MeanHead(nn.Module):
     def forward(self, features: Tensor, latent: Tensor) -> MeanOutput:
         """Features (N, C, h, w) and latent (N, m) to means in crop pixels."""
         maps = self.maps(features).flatten(2).float()
-        return self.from_maps(maps[:, : self.joints], maps[:, self.joints :], latent.float())
+        basis = maps[:, self.joints :]
+        # A constant on a basis map changes no softmax, but costs digits in the moments below.
+        return self.from_maps(maps[:, : self.joints], basis - basis.mean(-1, keepdim=True), latent.float())
 
     def from_maps(self, unary: Tensor, basis: Tensor, latent: Tensor) -> MeanOutput:
         """The part that depends on the latent: unary (N, J, P), basis (N, B, P), latent (N, m)."""

@@ -78,7 +78,7 @@ def train_mean(
         model.train()
         with progress() as bar:
             task = bar.add_task(f"mean {epoch + 1}/{settings.epochs}", total=steps, completed=start_step, status="")
-            for step, batch in enumerate(batches(dataset, order, settings.batch, skip=start_step), start=start_step):
+            for step, batch in enumerate(batches(dataset, order, settings.batch, config.workers, start_step), start=start_step):
                 rate = warm_cosine(epoch * steps + step, settings.epochs * steps, settings.warmup)
                 for group in optimizer.param_groups:
                     group["lr"] = settings.lr * group["factor"] * rate
@@ -92,7 +92,9 @@ def train_mean(
                     raise PosecovError(f"mean, epoch {epoch + 1}, step {step}: the loss is not finite; lower --mean.lr")
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
-                nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+                norm = nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+                if not torch.isfinite(norm):
+                    raise PosecovError(f"mean, epoch {epoch + 1}, step {step}: the gradient is not finite; lower --mean.lr")
                 optimizer.step()
                 average.update(model.state_dict())
                 sums = [sums[0] + loss.item(), sums[1] + error.item(), sums[2] + 1]
@@ -101,10 +103,14 @@ def train_mean(
                 if clock.due():
                     save(epoch, step + 1)
         row = {
-            "part": "mean", "epoch": epoch + 1, "loss": sums[0] / sums[2], "error_px": sums[1] / sums[2],
-            "learning_rate": optimizer.param_groups[-1]["lr"], "images_per_second": clock.images / clock.seconds,
+            "part": "mean",
+            "epoch": epoch + 1,
+            "loss": sums[0] / sums[2],
+            "error_px": sums[1] / sums[2],
+            "learning_rate": settings.lr * warm_cosine((epoch + 1) * steps - 1, settings.epochs * steps, settings.warmup),
+            "images_per_second": clock.images / clock.seconds,
             "seconds": clock.seconds,
-        }  # fmt: skip
+        }
         row |= validate_mean(average.state, config, skeleton, validation, device)
         run.record(row)
         start_step, sums = 0, [0.0, 0.0, 0]
@@ -134,7 +140,7 @@ def validate_mean(
     pixel = normalisation(config.model.backbone)
     means, points, labelled = [], [], []
     with torch.inference_mode():
-        for batch in batches(dataset, np.arange(len(records)), 50):
+        for batch in batches(dataset, np.arange(len(records)), 50, config.workers):
             images = normalise(batch.crops.to(device), *pixel).contiguous(memory_format=torch.channels_last)
             means.append(model.mean(images).mean.unflatten(1, (-1, 2)).cpu())
             points.append(batch.points)

@@ -20,7 +20,7 @@ class ModelConfig:
         pretrained: start from ImageNet weights.
         input_size: side of the square crop in pixels, a multiple of 32.
         padding: how much more than the person's box the crop shows.
-        frozen_stages: stem and this many stages of the backbone keep their ImageNet weights; -1 trains all.
+        frozen_stages: the stem and this many stages of the backbone keep their weights; -1 trains all.
         channels: width of the decoder.
         latent: dimensions of the latent that steers the mean.
         basis: number of basis maps of the mean head.
@@ -55,6 +55,7 @@ class PoseModel(nn.Module):
             raise PosecovError(f"model.input_size {config.input_size}: must be a multiple of {STRIDES[-1]}")
         self.config, self.joints = config, joints
         self.backbone = build_backbone(config.backbone, config.pretrained if pretrained is None else pretrained)
+        freeze_early_stages(self.backbone, config.frozen_stages)
         channels = config.channels
         sizes = self.backbone.feature_info.channels()  # type: ignore[union-attr, operator]
         self.lateral = nn.ModuleList([nn.Conv2d(size, channels, 1) for size in sizes])
@@ -68,8 +69,7 @@ class PoseModel(nn.Module):
     def train(self, mode: bool = True) -> "PoseModel":
         """As nn.Module's, but frozen stages stay as they are."""
         super().train(mode)
-        if self.config.frozen_stages >= 0:
-            freeze_early_stages(self.backbone, self.config.frozen_stages)
+        freeze_early_stages(self.backbone, self.config.frozen_stages)
         return self
 
     def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,8 +102,8 @@ class PoseModel(nn.Module):
 def normalise(crops: Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]) -> Tensor:
     """Crops (N, S, S, 3) uint8 BGR to network input (N, 3, S, S) float32 RGB, channels last in memory."""
     images = crops.flip(-1).permute(0, 3, 1, 2).float()
-    shape = (1, 3, 1, 1)
-    return (images - torch.tensor(mean).view(shape)) / torch.tensor(std).view(shape)
+    shape, device = (1, 3, 1, 1), images.device
+    return (images - torch.tensor(mean, device=device).view(shape)) / torch.tensor(std, device=device).view(shape)
 
 
 def _separable(channels: int) -> nn.Module:

@@ -1,6 +1,5 @@
 """Real crops to compare an exported model with torch on."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +20,16 @@ def parity_crops(config: TrainConfig, data_root: str, count: int) -> tuple[np.nd
     """
     from posecov.learn.training import load_people
 
+    if count < 1:
+        raise PosecovError(f"--crops {count}: parity needs at least one crop")
     size, padding = config.model.input_size, config.model.padding
-    root = data_root or os.environ.get("POSECOV_DATA", "")
-    if root:
-        people = load_people(config, root)[1]
+    try:
+        people = load_people(config, data_root)[1]
+    except PosecovError:
+        if data_root:
+            raise
+        people = []
+    if people:
         chosen = [people[i] for i in np.linspace(0, len(people) - 1, count).astype(int)]
         crops = [warp(read_image(p.image), crop_map(p.box, size, padding), size) for p in chosen]
         return np.stack(crops), f"{config.data.validation_from}'s validation people"

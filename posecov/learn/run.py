@@ -15,10 +15,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from posecov.errors import PosecovError
 from posecov.files import write_atomic
-from posecov.learn.config import TrainConfig
+from posecov.learn.config import TrainConfig, load_config
 
 COLUMNS = (
-    "part", "epoch", "loss", "error_px", "nll", "wasserstein", "validation_loss", "validation_pck", "validation_error_px",
+    "part", "epoch", "loss", "error_px", "nll", "wasserstein", "validation_pck", "validation_error_px",
     "validation_nll", "k1_share", "k2_share", "degrees_of_freedom", "learning_rate", "images_per_second", "seconds",
 )  # fmt: skip
 
@@ -50,10 +50,12 @@ class Run:
             raise PosecovError(f"{folder}: cannot be made ({error.strerror}); choose another with --out") from None
         settings = folder / "config.yaml"
         text = yaml.safe_dump(config.to_dict(), sort_keys=False)
-        if settings.exists():
+        run = cls(config, folder)
+        # Settings of a run that never got to a checkpoint bind nobody.
+        if settings.exists() and run.last.exists():
             _same_settings(settings, config)
         write_atomic(settings, text.encode())
-        return cls(config, folder)
+        return run
 
     @property
     def last(self) -> Path:
@@ -83,23 +85,15 @@ class Run:
         write_atomic(self.folder / "curves.png", _curves(self.history))
 
 
-# Settings that may change between a run and its continuation: they alter nothing that was learned.
-_FREE = ("out", "threads", "device", "checkpoint_minutes")
+# Settings that may change between a run and its continuation.
+_FREE = ("out", "threads", "workers", "device", "checkpoint_minutes")
 
 
 def _same_settings(path: Path, config: TrainConfig) -> None:
-    try:
-        old = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
-        raise PosecovError(f"{path}: cannot be read; remove the folder or choose another with --out") from None
-    new = config.to_dict()
+    old, new = load_config(path).to_dict(), config.to_dict()
+    old["data"]["root"] = new["data"]["root"]
     for key in new:
-        if key in _FREE:
-            continue
-        before, after = (old or {}).get(key), new[key]
-        if key == "data" and isinstance(before, dict):
-            before, after = before | {"root": ""}, after | {"root": ""}
-        if before != after:
+        if key not in _FREE and old[key] != new[key]:
             raise PosecovError(
                 f"{path}: this folder holds a run with another {key!r}; choose another folder with --out, or remove it"
             )

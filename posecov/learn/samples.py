@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from posecov.errors import PosecovError
 from posecov.geometry import crop_map
 from posecov.images import read_image
 from posecov.learn.augment import AugmentConfig, ColourChange, crop_record, generator, random_map
@@ -108,12 +109,33 @@ def batches(
         PosecovError: a picture cannot be read.
     """
     chunks = [list(map(int, order[start : start + size])) for start in range(0, len(order), size)][skip:]
-    loader = DataLoader(dataset, batch_sampler=chunks, num_workers=workers, collate_fn=collate, worker_init_fn=_one_thread)  # type: ignore[arg-type]
-    return iter(loader)
+    loader = DataLoader(
+        _Guarded(dataset), batch_sampler=chunks, num_workers=workers, collate_fn=_collate, worker_init_fn=_one_thread
+    )  # type: ignore[arg-type]
+    for batch in loader:
+        if isinstance(batch, PosecovError):
+            raise batch
+        yield batch
 
 
-def collate(samples: Sequence[Batch]) -> Batch:
-    """Stack samples."""
+class _Guarded(Dataset):
+    """Hands an unreadable picture over as a value: raised in a worker process it would arrive as a traceback."""
+
+    def __init__(self, dataset: CropDataset):
+        self.dataset = dataset
+
+    def __getitem__(self, index: int) -> Batch | PosecovError:
+        try:
+            return self.dataset[index]
+        except PosecovError as error:
+            return error
+
+
+def _collate(samples: Sequence[Batch | PosecovError]) -> Batch | PosecovError:
+    """Stack samples, or hand on the first error."""
+    for sample in samples:
+        if isinstance(sample, PosecovError):
+            return sample
     return Batch(*(torch.stack([getattr(sample, name) for sample in samples]) for name in Batch.__dataclass_fields__))
 
 

@@ -1,18 +1,22 @@
 """A whole run: data, mean, pseudo-labels, covariance; resumed where it was stopped."""
 
+import dataclasses
 import hashlib
 import logging
 import os
+from pathlib import Path
+from typing import Any
 
 import cv2
 import torch
+from torch import Tensor
 
 from posecov.errors import PosecovError
 from posecov.learn.checkpoint import flatten_state, load_checkpoint, part, save_checkpoint
-from posecov.learn.config import TrainConfig
+from posecov.learn.config import TrainConfig, check
 from posecov.learn.covariance_training import Cached, make_pseudo_labels, train_covariance
 from posecov.learn.datasets import Record, read_datasets, split_validation
-from posecov.learn.features import Seen, from_tensors, see, to_tensors
+from posecov.learn.features import FeatureSet, extract_features, from_tensors, to_tensors
 from posecov.learn.mean_training import load_mean, mean_weights, train_mean
 from posecov.learn.model import PoseModel
 from posecov.learn.run import Run
@@ -21,26 +25,30 @@ from posecov.skeleton import Skeleton, load_skeleton
 log = logging.getLogger(__name__)
 
 
-def prepare(config: TrainConfig) -> torch.device:
-    """Seeds, threads and device."""
+def prepare(config: TrainConfig, device: str = "auto") -> torch.device:
+    """Seeds, threads and device. Raises PosecovError when the device is not there."""
     torch.manual_seed(config.seed)
     if config.threads:
         torch.set_num_threads(config.threads)
     cv2.setNumThreads(1)
     # Gaussian targets and sharp softmaxes are full of denormal numbers, which a CPU multiplies slowly.
     torch.set_flush_denormal(True)
-    if config.device != "auto":
-        return torch.device(config.device)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise PosecovError(f"device {device!r}: not to be had here ({str(error).splitlines()[0][:120]}); use auto") from None
+    return torch.device(device)
 
 
 def data_root_of(config: TrainConfig, root: str = "") -> str:
-    """The folder that holds the data sets: ``root``, the configuration's, or POSECOV_DATA.
+    """The folder that holds the data sets: ``root``, else POSECOV_DATA, else what the configuration remembers.
 
     Raises:
         PosecovError: none of them is set.
     """
-    root = root or config.data.root or os.environ.get("POSECOV_DATA", "")
+    root = root or os.environ.get("POSECOV_DATA", "") or config.data.root
     if not root:
         raise PosecovError("no data: give a data root or set POSECOV_DATA; it holds one folder per data set (lsp, lspet)")
     return root
@@ -67,11 +75,10 @@ def train(config: TrainConfig) -> Run:
     Raises:
         PosecovError: data, settings or folder are not what they should be.
     """
-    device = prepare(config)
+    check(config)
+    device = prepare(config, config.device)
     skeleton = load_skeleton(config.skeleton)
-    if len(config.data.repeat) != len(config.data.datasets):
-        raise PosecovError("data.repeat needs one number for each of data.datasets")
-    people, validation = load_people(config)
+    people, validation = load_people(config, config.data.root)
     run = Run.open(config)
     resumed = load_checkpoint(run.last) if run.last.exists() else None
     log.info("%d people to train on, %d to validate; run in %s", len(people), len(validation), run.folder)
@@ -79,19 +86,40 @@ def train(config: TrainConfig) -> Run:
         run.history = resumed[1]["history"]
         log.info("resuming from %s: part %s, epoch %d", run.last, resumed[1]["part"], resumed[1]["epoch"] + 1)
 
-    model = PoseModel(config.model, len(skeleton), pretrained=config.model.pretrained and resumed is None)
-    if resumed is None or (resumed[1]["part"] == "mean" and not resumed[1]["finished"]):
-        train_mean(run, model, skeleton, people, validation, resumed, device)
-        resumed = None
-    elif resumed[1]["part"] == "mean":
-        load_mean(model, part("average", resumed[0]))
-        resumed = None
-    else:
-        model.load_state_dict(part("model", resumed[0]))
+    fresh = resumed is None and not config.start_from
+    model = PoseModel(config.model, len(skeleton), pretrained=config.model.pretrained and fresh)
+    if resumed is None and config.start_from:
+        start_from(model, Path(config.start_from))
+    try:
+        if resumed is None or (resumed[1]["part"] == "mean" and not resumed[1]["finished"]):
+            train_mean(run, model, skeleton, people, validation, resumed, device)
+            resumed = None
+        elif resumed[1]["part"] == "mean":
+            load_mean(model, part("average", resumed[0]))
+            resumed = None
+        else:
+            model.load_state_dict(part("model", resumed[0]))
+    except (KeyError, RuntimeError) as error:
+        if resumed is None:
+            raise
+        raise PosecovError(f"{run.last}: not a checkpoint of this recipe ({str(error).splitlines()[0][:120]})") from None
     wanted = config.covariance.wasserstein_epochs + config.covariance.nll_epochs
     if wanted and (resumed is None or not resumed[1]["finished"]):
         train_covariance(run, model, cache(run, model, skeleton, people, validation, device), resumed)
     return run
+
+
+def start_from(model: PoseModel, path: Path) -> None:
+    """Load the averaged mean of another run's checkpoint; the input size may differ.
+
+    Raises:
+        PosecovError: no checkpoint, or one of another network.
+    """
+    tensors, facts = load_checkpoint(path)
+    try:
+        load_mean(model, part("average" if facts["part"] == "mean" else "model", tensors))
+    except (KeyError, RuntimeError) as error:
+        raise PosecovError(f"{path}: not the mean of such a network ({str(error).splitlines()[0][:120]})") from None
 
 
 def cache(
@@ -99,8 +127,9 @@ def cache(
 ) -> Cached:
     """What the covariance head sees, from the run's folder where it was computed before."""
     config, path = run.config, run.folder / "features.safetensors"
-    key = {"weights": _fingerprint(model), "people": len(people), "views": config.covariance.views}
-    groups: list[Seen] = []
+    key: dict[str, Any] = {"weights": fingerprint(model), "people": _names(people), "validation": _names(validation)}
+    key |= {"views": config.covariance.views, "seed": config.seed, "augment": dataclasses.asdict(config.augment)}
+    groups: list[FeatureSet] = []
     if path.exists():
         try:
             tensors, facts = load_checkpoint(path)
@@ -109,20 +138,42 @@ def cache(
         if facts.get("key") == key:
             groups = [from_tensors(part(f"group{i}", tensors)) for i in range(config.covariance.views + 2)]
     if not groups:
-        groups = [see(model, config, skeleton, validation, 0, device)]
-        groups += [see(model, config, skeleton, people, view, device) for view in range(config.covariance.views + 1)]
+        groups = [extract_features(model, config, skeleton, validation, 0, device)]
+        groups += [
+            extract_features(model, config, skeleton, people, view, device) for view in range(config.covariance.views + 1)
+        ]
         tensors = {
             name: value for i, seen in enumerate(groups) for name, value in flatten_state(f"group{i}", to_tensors(seen)).items()
         }
         save_checkpoint(path, tensors, {"key": key})
     roots = None
     if config.covariance.wasserstein_epochs:
-        roots = make_pseudo_labels(groups[1], config.pseudo_labels, config.seed)
+        roots = _cached_roots(run, groups[1], key)
     return Cached(groups[1:], groups[0], roots, torch.from_numpy(skeleton.flip_permutation))
 
 
-def _fingerprint(model: PoseModel) -> str:
-    """Tells one set of mean weights from another."""
+def _cached_roots(run: Run, plain: FeatureSet, features: dict[str, Any]) -> Tensor:
+    """Roots of the pseudo-labels, from the run's folder where they were computed before."""
+    settings, path = run.config.pseudo_labels, run.folder / "pseudo_labels.safetensors"
+    key = features | {"settings": dataclasses.asdict(settings)}
+    if path.exists():
+        try:
+            tensors, facts = load_checkpoint(path)
+            if facts.get("key") == key:
+                return tensors["roots"]
+        except PosecovError:
+            log.warning("%s: cannot be read; computed again", path)
+    roots = make_pseudo_labels(plain, settings, run.config.seed)
+    save_checkpoint(path, {"roots": roots}, {"key": key})
+    return roots
+
+
+def _names(people: list[Record]) -> str:
+    return hashlib.sha256("\n".join(record.name for record in people).encode()).hexdigest()
+
+
+def fingerprint(model: PoseModel) -> str:
+    """Tells one trained mean from another."""
     digest = hashlib.sha256()
     for value in mean_weights(model.state_dict()).values():
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())

@@ -3,7 +3,7 @@ import torch
 
 from posecov.learn.covariance_head import CovarianceHead, JointFeatures
 from posecov.learn.covariance_training import term_shares
-from posecov.learn.features import Seen
+from posecov.learn.features import FeatureSet
 
 JOINTS, LATENT, CHANNELS = 4, 5, 6
 SIZE = 2 * JOINTS
@@ -33,7 +33,7 @@ def _constant():
 def _head(share=0.1, rank=2):
     torch.manual_seed(0)
     head = CovarianceHead(CHANNELS, JOINTS, LATENT, hidden=8, rank=rank)
-    head.start_from(_seen(), _constant(), 5.0, share)
+    head.start_from(_seen(), _constant(), 5.0, (share, share))
     return head
 
 
@@ -51,7 +51,7 @@ def test_taylor_terms_start_with_their_share():
     head, seen = _head(share=0.1), _seen(400)
     predicted = head(seen)
     nothing = torch.zeros(400)
-    shares = term_shares(predicted, Seen(seen, nothing, nothing, nothing, nothing))
+    shares = term_shares(predicted, FeatureSet(seen, nothing, nothing, nothing, nothing))
     assert 0.05 < shares["k1_share"] < 0.2
     assert 0.05 < shares["k2_share"] < 0.2
     without = _head(share=0.0)(seen)

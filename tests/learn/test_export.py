@@ -56,7 +56,7 @@ def test_covariance_is_the_second_moment(trained, exported):
     torch.testing.assert_close(covariance, scatter * nu / (nu - 2))
 
 
-def test_finds_the_people_it_was_trained_on(exported, data_root):
+def test_runs_through_the_estimator(exported, data_root):
     pose = PoseEstimator(exported[0], threads=1)(data_root / "drawing0.jpg", boxes=[[20, 20, 120, 200]])[0]
     assert pose.covariance.shape == (28, 28)
     assert (np.linalg.eigvalsh(pose.covariance.astype(np.float64)) > 0).all()

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 
 from posecov import law
@@ -54,3 +55,19 @@ def test_features_are_pooled_under_the_softmax_and_carry_the_taylor_terms():
     torch.testing.assert_close(seen.gradient[0], jacobian @ jacobian.T)
     trace = torch.stack([torch.stack([(a @ b).trace() for b in hessians]) for a in hessians])
     torch.testing.assert_close(seen.curvature[0], trace, rtol=1e-4, atol=1e-4 * trace.abs().max().item())
+
+
+def test_statistics_of_the_softmax_by_hand():
+    head = MeanHead(channels=1, joints=1, basis=1, latent=1, input_size=32, stride=8)
+    logits = torch.full((1, 1, 16), -60.0)
+    logits[0, 0, [5, 6]] = 0.0  # two neighbours in one row: half a cell to either side
+    output = head.from_maps(logits, torch.zeros(1, 1, 16), torch.zeros(1, 1))
+    xx, yy, xy, entropy, peak, x, y = (
+        joint_features(torch.zeros(1, 1, 4, 4), torch.zeros(1, 1), output, head).joints[0, 0, 1:].tolist()
+    )
+    assert xx == pytest.approx(np.log(0.25 + 0.05), abs=1e-4)
+    assert yy == pytest.approx(np.log(0.05), abs=1e-4)
+    assert xy == pytest.approx(0.0, abs=1e-5)
+    assert entropy == pytest.approx(np.log(2), abs=1e-4)
+    assert peak == pytest.approx(np.log(0.5), abs=1e-4)
+    assert (x, y) == pytest.approx(((15.5 - 15.5) / 13.75, (11.5 - 15.5) / 13.75), abs=1e-4)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from posecov import law
-from posecov.learn.losses import mean_loss, student_t_nll, wasserstein_bound
+from posecov.learn.losses import mean_loss, procrustes_wasserstein, student_t_nll
 
 
 def _spd(count, size, seed):
@@ -57,7 +57,7 @@ def test_nll_gradient(people):
 def test_bound_at_the_best_rotation_is_the_distance():
     predicted, target = _spd(30, 8, 1), _spd(30, 8, 2)
     everybody = torch.ones(30, 4, dtype=torch.bool)
-    mine = wasserstein_bound(predicted, _root(target), everybody)
+    mine = procrustes_wasserstein(predicted, _root(target), everybody)
     zero = np.zeros((30, 8))
     exact = law.gaussian_wasserstein2(zero, predicted.numpy(), zero, target.numpy())
     np.testing.assert_allclose(mine.numpy(), exact, rtol=1e-8)
@@ -70,7 +70,7 @@ def test_bound_of_marginals():
     predicted, target = _spd(5, 8, 1), _spd(5, 8, 2)
     labelled = torch.tensor([True, False, True, True]).expand(5, 4)
     rows = [0, 1, 4, 5, 6, 7]
-    mine = wasserstein_bound(predicted, _root(target), labelled)
+    mine = procrustes_wasserstein(predicted, _root(target), labelled)
     zero = np.zeros((5, 6))
     exact = law.gaussian_wasserstein2(zero, predicted.numpy()[:, rows][:, :, rows], zero, target.numpy()[:, rows][:, :, rows])
     np.testing.assert_allclose(mine.numpy(), exact, rtol=1e-8)
@@ -80,17 +80,17 @@ def test_bound_has_the_gradient_of_the_distance():
     predicted, target = _spd(1, 6, 1), _spd(1, 6, 2)
     everybody, root = torch.ones(1, 3, dtype=torch.bool), _root(target)
     variable = predicted.clone().requires_grad_()
-    wasserstein_bound(variable, root, everybody).sum().backward()
+    procrustes_wasserstein(variable, root, everybody).sum().backward()
     direction = _spd(1, 6, 5)
     step = 1e-5
-    ahead, behind = (wasserstein_bound(predicted + s * direction, root, everybody) for s in (step, -step))
+    ahead, behind = (procrustes_wasserstein(predicted + s * direction, root, everybody) for s in (step, -step))
     assert (variable.grad * direction).sum().item() == pytest.approx(((ahead - behind) / (2 * step)).item(), rel=1e-6)
 
 
 def test_bound_is_zero_with_zero_gradient_at_the_pseudo_label():
     target = _spd(4, 6, 2)
     variable = target.clone().requires_grad_()
-    value = wasserstein_bound(variable, _root(target), torch.ones(4, 3, dtype=torch.bool))
+    value = procrustes_wasserstein(variable, _root(target), torch.ones(4, 3, dtype=torch.bool))
     value.sum().backward()
     assert value.abs().max() < 1e-9
     assert variable.grad.abs().max() < 1e-9
@@ -99,7 +99,7 @@ def test_bound_is_zero_with_zero_gradient_at_the_pseudo_label():
 def test_bound_survives_repeated_and_vanishing_eigenvalues():
     eye = torch.eye(6, dtype=torch.float64)[None]
     variable = (2 * eye).requires_grad_()
-    value = wasserstein_bound(
+    value = procrustes_wasserstein(
         variable, torch.diag(torch.tensor([1.0, 1, 1, 0, 0, 0]))[None], torch.ones(1, 3, dtype=torch.bool)
     )
     value.sum().backward()

@@ -190,5 +190,61 @@ def test_unreadable_training_picture_names_the_file(tmp_path, data_root):
     broken = dataclasses.replace(train_people[0], image=tmp_path / "broken.jpg")
     broken.image.write_text("no picture")
     dataset = CropDataset([broken], load_skeleton("lsp14"), 64, 1.1)
-    with pytest.raises(PosecovError, match=r"broken\.jpg"):
+    with pytest.raises(PosecovError, match=r"broken\.jpg") as caught:
         next(batches(dataset, [0], 1, workers=1))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "says"),
+    [
+        ("mean", {"batch": 0}, "mean.batch: 0 must be at least 2"),
+        ("data", {"repeat": (1,)}, "data.repeat"),
+        ("data", {"validation_count": -5}, "data.validation_count"),
+        ("data", {"validation_count": 5000}, "there are 1000"),
+        ("pseudo_labels", {"source": "guesses"}, "residuals or targets"),
+        ("covariance", {"views": -1}, "covariance.views"),
+        ("covariance", {"gradient_share": 0.7}, "covariance.gradient_share"),
+        ("covariance", {"degrees_of_freedom": 2.0}, "above 2"),
+        ("model", {"backbone": "nonesuch"}, "timm knows no such model"),
+        ("model", {"input_size": 100}, "multiple of 32"),
+        ("model", {"backbone": "test_vit"}, "strides 8, 16 and 32"),
+    ],
+)
+def test_wrong_settings_are_refused_at_once(tiny, part, changes, says):
+    wrong = dataclasses.replace(tiny, **{part: dataclasses.replace(getattr(tiny, part), **changes)})
+    with pytest.raises(PosecovError) as caught:
+        train(wrong)
+    assert says in str(caught.value)
+    # A first start that failed does not lock the folder.
+    settings = Path(tiny.out) / "config.yaml"
+    assert not settings.exists() or not (Path(tiny.out) / "last.safetensors").exists()
+
+
+def test_a_device_that_is_not_there(tiny):
+    with pytest.raises(PosecovError, match="not to be had here"):
+        train(dataclasses.replace(tiny, device="xpu:7"))
+
+
+def test_a_foreign_checkpoint_is_refused(tiny):
+    from posecov.learn.checkpoint import save_checkpoint
+
+    folder = Path(tiny.out)
+    folder.mkdir(parents=True)
+    facts = {"part": "mean", "finished": False, "epoch": 0, "history": []}
+    save_checkpoint(folder / "last.safetensors", {"model/w": torch.ones(1)}, facts)
+    with pytest.raises(PosecovError, match="not a checkpoint of this recipe"):
+        train(tiny)
+
+
+def test_a_gaussian_run_from_end_to_end(tiny):
+    covariance = dataclasses.replace(tiny.covariance, degrees_of_freedom=float("inf"))
+    run = train(dataclasses.replace(tiny, covariance=covariance))
+    tensors, _ = load_checkpoint(run.best)
+    assert all(torch.isfinite(value).all() for value in tensors.values())
+    assert run.history[-1]["degrees_of_freedom"] == float("inf")
+
+
+def test_normalise_stays_on_its_device():
+    image = normalise(torch.zeros(1, 4, 4, 3, dtype=torch.uint8, device="meta"), (1.0, 1.0, 1.0), (2.0, 2.0, 2.0))
+    assert image.device.type == "meta"

@@ -1,0 +1,128 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from test_covariance_head import JOINTS, SIZE, _constant, _head, _seen
+
+from posecov import law
+from posecov.learn.config import CovarianceConfig
+from posecov.learn.covariance_head import CovarianceHead
+from posecov.learn.covariance_training import Cached, _losses, _pick, term_shares
+from posecov.learn.features import FeatureSet, follow
+from posecov.learn.schedule import warm_cosine
+
+PERMUTATION = torch.tensor([1, 0, 2, 3])
+
+
+def _people(seed, count=6):
+    generator = torch.Generator().manual_seed(seed)
+    angle = torch.rand(count, generator=generator)
+    turn = torch.stack([torch.stack([angle.cos(), -angle.sin()], -1), torch.stack([angle.sin(), angle.cos()], -1)], 1)
+    mirrored = torch.arange(count) % 2 == 1
+    turn[mirrored] = turn[mirrored] @ torch.diag(torch.tensor([-1.0, 1.0]))
+    points = torch.randn(count, JOINTS, 2, generator=generator)
+    return FeatureSet(_seen(count, seed=seed), points, torch.ones(count, JOINTS, dtype=torch.bool), 1.3 * turn, mirrored)
+
+
+def test_pick_keeps_people_and_views_together():
+    views = [_people(0), _people(1), _people(2)]
+    index, drawn = np.array([4, 0, 5, 2]), np.array([2, 0, 1, 0])
+    picked = _pick(views, drawn, index)
+    for place, (person, view) in enumerate(zip(index, drawn, strict=True)):
+        assert torch.equal(picked.points[place], views[view].points[person])
+        assert torch.equal(picked.features.latent[place], views[view].features.latent[person])
+
+
+def test_phase_1_is_zero_when_the_covariance_is_the_pseudo_label_carried_along():
+    """The root follows rotation, scale and mirror of the view, and is of the covariance, not of the scatter."""
+    head, view = _head(), _people(3)
+    settings = CovarianceConfig(degrees_of_freedom=5.0, correlation_decay=0.0, deviation_decay=0.0)
+    covariance = head(view.features).scatter.detach().double() * 5.0 / 3.0
+    # Carry the prediction back into plain crops: the inverse map, mirrored joints exchanged back.
+    joints = covariance.unflatten(2, (JOINTS, 2)).unflatten(1, (JOINTS, 2))
+    swapped = joints[:, PERMUTATION][:, :, :, PERMUTATION]
+    joints = torch.where(view.mirrored[:, None, None, None, None], swapped, joints)
+    back = torch.linalg.inv(view.linear.double())
+    plain = torch.einsum("nab,nibjc,ndc->niajd", back, joints, back).flatten(3, 4).flatten(1, 2)
+    roots = torch.from_numpy(law.symmetric_root(plain.numpy())).float()
+    cached = Cached([view], view, roots, PERMUTATION)
+    criterion, loss = _losses(head, view, cached, torch.arange(6), "wasserstein", settings)
+    trace = covariance.diagonal(dim1=1, dim2=2).sum(-1).mean()
+    assert criterion.item() < 1e-5 * trace.item()
+    assert loss.item() < 1e-4
+    wrong = dataclasses.replace(cached, permutation=torch.arange(JOINTS))
+    assert _losses(head, view, wrong, torch.arange(6), "wasserstein", settings)[0].item() > 1e-3 * trace.item()
+
+
+def test_decays_pull_towards_the_constant_law():
+    head, view = _head(), _people(3)
+    with torch.no_grad():
+        head.root += 0.1
+    settings = CovarianceConfig(correlation_decay=0.0, deviation_decay=0.0)
+    cached = Cached([view], view, None, PERMUTATION)
+
+    def loss(**named):
+        return _losses(head, view, cached, torch.arange(6), "nll", dataclasses.replace(settings, **named))[1].item()
+
+    assert loss(correlation_decay=2.0) - loss() == pytest.approx(2.0 * 0.01 * SIZE, rel=1e-3)
+    deviation = head(view.features).deviation.square().sum((1, 2)).mean().item() / SIZE
+    assert loss(deviation_decay=3.0) - loss() == pytest.approx(3.0 * deviation, rel=1e-3)
+
+
+def test_a_reset_head_is_a_fresh_one():
+    used = _head()
+    with torch.no_grad():
+        for tensor in [*used.parameters(), *used.buffers()]:
+            tensor.fill_(3.0)
+    torch.manual_seed(0)
+    used.reset()
+    used.start_from(_seen(), _constant(), 5.0, (0.1, 0.1))
+    torch.manual_seed(0)
+    fresh = CovarianceHead(used.channels, JOINTS, used.latent, used.hidden, used.rank)
+    torch.manual_seed(0)
+    fresh.reset()
+    fresh.start_from(_seen(), _constant(), 5.0, (0.1, 0.1))
+    assert all(torch.equal(a, b) for a, b in zip(used.state_dict().values(), fresh.state_dict().values(), strict=True))
+
+
+def test_factor_by_hand():
+    """sigma_x, sigma_y and slope of one joint give the ellipse [[sx^2, r sx sy], [., sy^2]] with r = s / sqrt(1 + s^2)."""
+    head = _head(share=0.0, rank=0)
+    with torch.no_grad():
+        head.root.copy_(torch.eye(SIZE))
+        head.start_sigma.fill_(2.0)
+        head.ellipse.weight.zero_()
+        head.ellipse_bias[1] = torch.tensor([0.5, -0.3, 0.8])
+    k3 = head(_seen()).k3[0]
+    sx, sy = (2.0 * torch.exp(6 * torch.tanh(torch.tensor(v) / 6)) for v in (0.5, -0.3))
+    slope = 2 * torch.tanh(torch.tensor(0.4))
+    block = torch.stack([torch.stack([sx**2, slope / (1 + slope**2).sqrt() * sx * sy]), torch.zeros(2)])
+    torch.testing.assert_close(k3[2, 2:4], block[0], rtol=1e-2, atol=0.01)
+    torch.testing.assert_close(k3[3, 3], sy**2, rtol=1e-2, atol=0.01)
+    torch.testing.assert_close(k3[0, 0], torch.tensor(4.0), rtol=1e-2, atol=0.01)
+
+
+def test_shares_add_up_to_less_than_the_whole():
+    head, view = _head(), _people(0)
+    shares = term_shares(head(view.features), view)
+    k3 = head(view.features).k3.diagonal(dim1=1, dim2=2).sum(-1)
+    whole = head(view.features).scatter.diagonal(dim1=1, dim2=2).sum(-1)
+    assert sum(shares.values()) + (k3 / whole).mean().item() == pytest.approx(1.0, rel=1e-5)
+
+
+def test_schedule_warms_up_and_ends_at_zero():
+    rates = [warm_cosine(step, 100, 10) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9] == rates[10] == 1.0
+    assert rates[55] == pytest.approx(0.5)
+    assert rates[100] == pytest.approx(0.0, abs=1e-12)
+    assert np.all(np.diff(rates[10:]) <= 0)
+
+
+def test_follow_is_undone_by_the_inverse_map():
+    root = torch.from_numpy(law.symmetric_root(_constant().double().numpy()))[None]
+    view = _people(1, 1)
+    there = follow(root, view.linear.double(), view.mirrored, PERMUTATION)
+    back = follow(there, torch.linalg.inv(view.linear.double()), view.mirrored, PERMUTATION)
+    torch.testing.assert_close(back, root)
