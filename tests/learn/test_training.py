@@ -248,3 +248,18 @@ def test_a_gaussian_run_from_end_to_end(tiny):
 def test_normalise_stays_on_its_device():
     image = normalise(torch.zeros(1, 4, 4, 3, dtype=torch.uint8, device="meta"), (1.0, 1.0, 1.0), (2.0, 2.0, 2.0))
     assert image.device.type == "meta"
+
+
+def test_a_run_starts_from_another_ones_mean_at_another_size(tiny, tiny_run, data_root):
+    from posecov.learn.training import start_from
+
+    config = dataclasses.replace(tiny, model=dataclasses.replace(tiny.model, input_size=96))
+    model = PoseModel(config.model, 14, pretrained=False)
+    start_from(model, tiny_run.last)
+    trained = part("model", load_checkpoint(tiny_run.last)[0])
+    assert torch.equal(model.state_dict()["mean_head.steering"], trained["mean_head.steering"])
+    assert model.mean(torch.zeros(1, 3, 96, 96)).mean.shape == (1, 28)
+    with pytest.raises(PosecovError, match="not the mean of such a network"):
+        start_from(PoseModel(dataclasses.replace(config.model, latent=7), 14, pretrained=False), tiny_run.last)
+    with pytest.raises(PosecovError, match="no such checkpoint"):
+        train(dataclasses.replace(config, start_from=str(data_root / "none.safetensors")))
