@@ -1,8 +1,9 @@
-"""Finding one person in a picture without a detector: the pose network itself says where its answer holds still.
+"""Finding one person in a picture without a detector: the pose network itself says where it is sure and holds still.
 
-A network that sees a person puts the joints on the person, wherever the crop lies; one that sees none gives a usual pose
-in the middle of the crop, and the pose moves with the crop. So windows all over the picture are tried, each is re-cropped
-around what was found in it, and the place is kept whose joints stay where they are when the crop is moved.
+A network that sees a person is sure of the joints and puts them on the person, wherever the crop lies; one that sees none
+gives a usual pose in the middle of the crop, with wide ellipses, and the pose moves with the crop. So windows all over the
+picture are tried, each is re-cropped around what was found in it, and the place is kept whose joints are the surest and stay
+where they are when the crop is moved.
 """
 
 from collections.abc import Callable
@@ -10,22 +11,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from posecov.geometry import box_around
-
 Predict = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 """Boxes (N, 4) to keypoints (N, J, 2) and covariances (N, 2J, 2J), all in picture pixels."""
 
-WINDOWS = 16
-"""Windows of the first look, at most: one batch."""
+WINDOWS = 24
+"""Windows of the first look, at most."""
 
-_KEPT = 4  # Candidates followed after the first look.
-_ROUNDS = 5
+_KEPT = 6  # Candidates followed after the first look.
+_ROUNDS = 4
 _SETTLED = 0.05  # A box has settled when no edge moves by more than this share of its longer side.
 _SAME = 0.5  # Boxes with this intersection over union are one candidate.
-_WIDEST = 0.5  # Root mean square uncertainty of a joint, over the person's size, at which nothing is known.
-_LEAST = 0.3  # Consistency from which a person is believed.
-# Moves of the crop for the last test: shift as a share of the side, then a factor on the side.
-_MOVES = ((0.1, 0.0, 1.0), (-0.1, 0.0, 1.0), (0.0, 0.1, 1.0), (0.0, -0.1, 1.0), (0.0, 0.0, 1.2))
+_SMALLEST = 0.18  # Longer side of a box over the picture's shorter side: smaller ones are mostly clutter that resembles a pose.
+_MARGIN = 0.05  # Around joints and their uncertainty, as a share of the longer side.
+_WIDEST = 0.4  # Root mean square uncertainty of a joint, over the person's size, at which nothing is known.
+_LEAST = 0.5  # Consistency from which a person is believed.
+_LARGER = 0.25  # Power of the size, by which the larger of two people about as consistent is taken.
+_SHIFT = 0.1  # Of the crop in the last test, as a share of its side.
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Found:
     """Where a person was found.
 
     Attributes:
-        box: (4,) x, y, width, height, picture pixels, as `geometry.box_around` makes it.
+        box: (4,) x, y, width, height, picture pixels, around the joints and their uncertainty (`person_boxes`).
         consistency: 0 (the joints follow the crop, or nothing is known about them) to 1 (they stay, and are certain).
     """
 
@@ -42,9 +43,9 @@ class Found:
 
 
 def find_person(predict: Predict, width: int, height: int, padding: float = 1.0) -> list[Found]:
-    """Find the one person whose pose is most consistent under re-cropping.
+    """Find the one person whose pose is most consistent under re-cropping, the larger one if several are.
 
-    About 16 crops for the first look, then 4 a round for at most 5 rounds, then 24 for the test: some 50 crops.
+    At most 24 crops for the first look, then 6 a round for 4 rounds, then 30 for the test: 78 crops, usually about 50.
 
     Args:
         predict: the pose network.
@@ -55,31 +56,31 @@ def find_person(predict: Predict, width: int, height: int, padding: float = 1.0)
     Returns:
         One `Found`, or an empty list when nothing is consistent.
     """
-    boxes, certainty = _around(*predict(windows(width, height, padding)))
-    boxes = _distinct(boxes, certainty, _inside(boxes, width, height))[:_KEPT]
+    boxes = _distinct(*predict(windows(width, height, padding)), width, height)
     for _ in range(_ROUNDS):
         if not len(boxes):
             return []
-        moved, certainty = _around(*predict(boxes))
-        settled = _edge_moves(boxes, moved) <= _SETTLED
-        boxes = _distinct(moved, certainty, _inside(moved, width, height))
-        if settled.all():
+        moved = _distinct(*predict(boxes), width, height)
+        settled = moved.shape == boxes.shape and (_edge_moves(boxes, moved) <= _SETTLED).all()
+        boxes = moved
+        if settled:
             break
     if not len(boxes):
         return []
     consistency = consistency_of(predict, boxes)
-    best = int(consistency.argmax())
+    size = np.minimum(boxes[:, 2:].max(axis=1) / min(width, height), 1)
+    best = int(np.where(consistency >= _LEAST, consistency * size**_LARGER, -1).argmax())
     return [Found(boxes[best], float(consistency[best]))] if consistency[best] >= _LEAST else []
 
 
 def windows(width: int, height: int, padding: float = 1.0) -> np.ndarray:
-    """Boxes (N, 4) whose crops are the whole picture and overlapping square windows of several sizes in it, N <= 16.
+    """Boxes (N, 4) whose crops are the whole picture and overlapping square windows of several sizes in it, N <= 24.
 
     Sizes go from the shorter side down to less than half of it. When a size would take too many windows, it and all smaller
-    ones are left out; a picture so long that even the shorter side would take too many has 15 windows along it.
+    ones are left out; a picture so long that even the shorter side would take too many has 23 windows along it.
     """
     squares = [(np.array([width / 2, height / 2]), float(max(width, height)))]
-    for share in (1.0, 0.67, 0.45):
+    for share in (1.0, 0.67, 0.45, 0.3):
         side = share * min(width, height)
         counts = [1 + int(np.ceil(max(length - side, 0.0) / (0.6 * side) - 0.25)) for length in (width, height)]
         if share == 1.0:
@@ -96,58 +97,62 @@ def windows(width: int, height: int, padding: float = 1.0) -> np.ndarray:
 
 
 def consistency_of(predict: Predict, boxes: np.ndarray) -> np.ndarray:
-    """How well poses hold still when their crops are moved, and how certain they are, (N,) in 0..1.
+    """How certain poses are, and how well they hold still when their crops are moved, (N,) in 0..1.
 
-    Every crop is shifted by a tenth of its side in four directions and enlarged by a fifth. With d the distance that the
-    joints move (root mean square) and f the distance that they would move if they followed the crop, and u the root mean
-    square uncertainty of a joint over the box's longer side, it is max(0, 1 - d / f) max(0, 1 - u / 0.5).
+    Every crop is shifted by a tenth of its side in four directions. With d the median distance that a joint moves, over the
+    shift (1 when it follows the crop; a median, so that left and right exchanged in one arm do not count as lost), and u the
+    root mean square uncertainty of a joint over the person's size, it is sqrt(max(0, 1 - d)) max(0, 1 - u / 0.4). The
+    certainty tells people from none better than the stillness does, hence the root.
 
     Args:
         predict: the pose network.
         boxes: (N, 4) of the people in question, picture pixels.
     """
-    sides = boxes[:, 2:].max(axis=1)
-    centres = boxes[:, :2] + boxes[:, 2:] / 2
-    trials, followed = [boxes], []
+    shift = _SHIFT * boxes[:, 2:].max(axis=1)
     keypoints, covariance = predict(boxes)
-    for x, y, factor in _MOVES:
-        target = centres + sides[:, None] * np.array([x, y])
-        trials.append(np.concatenate([target - boxes[:, 2:] * factor / 2, boxes[:, 2:] * factor], axis=1))
-        followed.append(target[:, None] + (keypoints - centres[:, None]) * factor)
-    moved = predict(np.concatenate(trials[1:]))[0].reshape(len(_MOVES), *keypoints.shape)
-    d2 = np.square(moved - keypoints).sum(axis=-1).mean(axis=(0, 2))
-    f2 = np.square(np.stack(followed) - keypoints).sum(axis=-1).mean(axis=(0, 2))
-    stays = 1 - np.sqrt(d2 / np.maximum(f2, 1e-12))
-    certain = 1 - _uncertainty(covariance) / sides / _WIDEST
-    return np.clip(stays, 0, 1) * np.clip(certain, 0, 1)
+    directions = np.array([[1, 0, 0, 0], [-1, 0, 0, 0], [0, 1, 0, 0], [0, -1, 0, 0]])
+    trials = boxes + shift[:, None] * directions[:, None]
+    moved = predict(trials.reshape(-1, 4))[0].reshape(len(directions), *keypoints.shape)
+    stays = 1 - np.median(np.linalg.norm(moved - keypoints, axis=-1), axis=(0, 2)) / shift
+    certain = 1 - _uncertainty(keypoints, covariance) / _WIDEST
+    return np.sqrt(np.clip(stays, 0, 1)) * np.clip(certain, 0, 1)
 
 
-def _around(keypoints: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes (N, 4) around poses, and minus their relative uncertainty (N,)."""
-    boxes = np.stack([box_around(points) for points in keypoints])
-    return boxes, -_uncertainty(covariance) / boxes[:, 2:].max(axis=1)
+def person_boxes(keypoints: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """Boxes (N, 4) around joints (N, J, 2) and one standard deviation of each, enlarged by 5 % of the longer side.
+
+    An uncertain joint's mean lies towards the middle of the body, so that boxes around means alone shrink round by round.
+    On people with labels this is as long as the labels' own box (`geometry.box_around`), on average to 2 %.
+    """
+    sigma = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2)).reshape(keypoints.shape)
+    low, high = (keypoints - sigma).min(axis=1), (keypoints + sigma).max(axis=1)
+    grow = _MARGIN * np.maximum((high - low).max(axis=1, keepdims=True), 1.0)
+    return np.concatenate([low - grow, high - low + 2 * grow], axis=1)
 
 
-def _uncertainty(covariance: np.ndarray) -> np.ndarray:
-    """Root mean square distance of a joint from its mean, (N,) pixels."""
-    return np.sqrt(np.trace(covariance, axis1=1, axis2=2) / (covariance.shape[-1] // 2))
+def _uncertainty(keypoints: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """Root mean square distance of a joint from its mean over the longer side of the joints' own box, (N,)."""
+    size = 1.2 * np.maximum(np.ptp(keypoints, axis=1).max(axis=1), 1.0)
+    return np.sqrt(np.trace(covariance, axis1=1, axis2=2) / keypoints.shape[1]) / size
 
 
 def _inside(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Which boxes can be people in this picture (N,): half of it inside, and at least 8 pixels long."""
+    """Which boxes can be people in this picture (N,): half of it inside, and not too small."""
     low = np.maximum(boxes[:, :2], -0.5)
     high = np.minimum(boxes[:, :2] + boxes[:, 2:], np.array([width, height]) - 0.5)
     seen = np.clip(high - low, 0, None).prod(axis=1)
-    return (seen >= 0.5 * boxes[:, 2:].prod(axis=1)) & (boxes[:, 2:].max(axis=1) >= 8)
+    return (seen >= 0.5 * boxes[:, 2:].prod(axis=1)) & (boxes[:, 2:].max(axis=1) >= max(8, _SMALLEST * min(width, height)))
 
 
-def _distinct(boxes: np.ndarray, certainty: np.ndarray, allowed: np.ndarray) -> np.ndarray:
-    """The allowed boxes, most certain first, without those that overlap a more certain one."""
+def _distinct(keypoints: np.ndarray, covariance: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Boxes of the poses that can be people, most certain first, at most 6, none like a more certain one."""
+    boxes = person_boxes(keypoints, covariance)
+    allowed = _inside(boxes, width, height)
     kept: list[np.ndarray] = []
-    for index in np.argsort(-certainty, kind="stable"):
+    for index in np.argsort(_uncertainty(keypoints, covariance), kind="stable"):
         if allowed[index] and all(_overlap(boxes[index], other) < _SAME for other in kept):
             kept.append(boxes[index])
-    return np.array(kept).reshape(-1, 4)
+    return np.array(kept[:_KEPT]).reshape(-1, 4)
 
 
 def _overlap(first: np.ndarray, second: np.ndarray) -> float:

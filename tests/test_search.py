@@ -3,7 +3,7 @@ import pytest
 from tiny_model import picture
 
 from posecov.geometry import box_around
-from posecov.search import WINDOWS, consistency_of, find_person, windows
+from posecov.search import WINDOWS, consistency_of, find_person, person_boxes, windows
 
 SIZES = [(500, 500), (640, 427), (427, 640), (1920, 1080), (1000, 300), (300, 4000), (9, 9), (8, 12_000)]
 
@@ -57,16 +57,16 @@ def test_nobody_is_found_where_nothing_is(estimator, size):
     assert find_person(lambda boxes: estimator.predict(image, boxes), *size, padding=1.25) == []
 
 
-def follower(pinned, spread):
+def follower(pinned, spread, centre=(100.0, 100.0), size=50.0):
     """A network of which a share of the answer is pinned to the picture and the rest follows the crop."""
     shape = np.array([[-0.4, -0.4], [0.4, -0.4], [0.4, 0.4], [-0.4, 0.4]])
 
     def predict(boxes):
         centres = boxes[:, None, :2] + boxes[:, None, 2:] / 2
         follows = centres + shape * boxes[:, None, 2:]
-        stays = np.array([100.0, 100.0]) + shape * 50
-        size = boxes[:, 2:].max(axis=1)
-        covariance = np.eye(8) / 2 * np.square(spread * size)[:, None, None]
+        stays = np.array(centre) + shape * size
+        sides = boxes[:, 2:].max(axis=1)
+        covariance = np.eye(8) / 2 * np.square(spread * sides)[:, None, None]
         return pinned * stays + (1 - pinned) * follows, covariance
 
     return predict
@@ -76,16 +76,57 @@ def test_consistency_is_one_for_what_stays_and_nothing_for_what_follows():
     box = np.array([[75.0, 75.0, 50.0, 50.0]])
     assert consistency_of(follower(1.0, 0.0), box)[0] == pytest.approx(1)
     assert consistency_of(follower(0.0, 0.0), box)[0] == pytest.approx(0, abs=1e-6)
-    assert consistency_of(follower(0.7, 0.0), box)[0] == pytest.approx(0.7)
-    assert consistency_of(follower(1.0, 0.25), box)[0] == pytest.approx(0.5)
-    assert consistency_of(follower(1.0, 0.7), box)[0] == 0
+    assert consistency_of(follower(0.7, 0.0), box)[0] == pytest.approx(np.sqrt(0.7))
+    # The joints' own box is 1.2 times their extent of 40, so that an uncertainty of 10 pixels is 10 / 48 of it.
+    assert consistency_of(follower(1.0, 0.2), box)[0] == pytest.approx(1 - 10 / 48 / 0.4)
+    assert consistency_of(follower(1.0, 0.5), box)[0] == 0
+
+
+def test_one_joint_that_goes_astray_does_not_make_a_person_inconsistent():
+    def predict(boxes):
+        keypoints, covariance = follower(1.0, 0.0)(boxes)
+        keypoints[:, 0, 0] += 3 * (boxes[:, 0] - 75)
+        return keypoints, covariance
+
+    assert consistency_of(predict, np.array([[75.0, 75.0, 50.0, 50.0]]))[0] == pytest.approx(1)
+
+
+def test_boxes_hold_the_joints_and_their_uncertainty():
+    keypoints = np.array([[[10.0, 20.0], [50.0, 60.0], [30.0, 100.0]]])
+    sigma = np.array([5.0, 0, 0, 0, 0, 10.0])
+    (box,) = person_boxes(keypoints, np.diag(sigma**2)[None])
+    # From (5, 20) to (50, 110), and 5 % of 90 on every side.
+    np.testing.assert_allclose(box, [0.5, 15.5, 54, 99])
 
 
 def test_it_crops_again_until_the_box_settles():
     (found,) = find_person(follower(0.6, 0.02), 200, 200)
-    # Where re-cropping stands still: a box whose side s is 1.2 (0.6 40 + 0.4 0.8 s), around the pinned centre.
-    side = 1.2 * 0.6 * 40 / (1 - 1.2 * 0.4 * 0.8)
+    # Where re-cropping stands still: s = 1.1 (0.6 40 + 0.4 0.8 s + 2 sigma), sigma = 0.02 s / sqrt 2, around the pinned centre.
+    side = 1.1 * 0.6 * 40 / (1 - 1.1 * (0.4 * 0.8 + 0.02 * np.sqrt(2)))
     np.testing.assert_allclose(found.box, [100 - side / 2, 100 - side / 2, side, side], atol=0.05 * side)
+
+
+def two_people(near, far):
+    """A network that sees a person of 120 pixels at (100, 120) and one of 60 at (320, 120), whichever its crop is nearer to."""
+
+    def predict(boxes):
+        left = boxes[:, 0] + boxes[:, 2] / 2 < 230
+        first = follower(1.0, near, (100.0, 120.0), 150.0)(boxes)
+        second = follower(1.0, far, (320.0, 120.0), 75.0)(boxes)
+        return tuple(np.where(left.reshape(-1, *[1] * (a.ndim - 1)), a, b) for a, b in zip(first, second, strict=True))
+
+    return predict
+
+
+def test_the_larger_person_is_taken_unless_the_smaller_is_far_more_certain():
+    assert find_person(two_people(0.03, 0.03), 400, 240)[0].box[0] < 200
+    assert find_person(two_people(0.035, 0.03), 400, 240)[0].box[0] < 200
+    assert find_person(two_people(0.14, 0.01), 400, 240)[0].box[0] > 200
+
+
+def test_what_is_a_speck_in_the_picture_is_no_person():
+    assert len(find_person(follower(1.0, 0.02, (200.0, 200.0), 75.0), 300, 300)) == 1
+    assert find_person(follower(1.0, 0.02, (200.0, 200.0), 40.0), 300, 300) == []
 
 
 def test_few_calls_are_made(estimator, dots):
@@ -96,5 +137,5 @@ def test_few_calls_are_made(estimator, dots):
         return estimator.predict(dots, boxes)
 
     find_person(predict, 320, 240, 1.25)
-    assert len(sizes) <= 8
-    assert sum(sizes) <= 65
+    assert len(sizes) <= 7
+    assert sum(sizes) <= 78
