@@ -21,7 +21,7 @@ _KEPT = 6  # Candidates followed after the first look.
 _ROUNDS = 4
 _SETTLED = 0.05  # A box has settled when no edge moves by more than this share of its longer side.
 _SAME = 0.5  # Boxes with this intersection over union are one candidate.
-_SMALLEST = 0.18  # Longer side of a box over the picture's shorter side: smaller ones are mostly clutter that resembles a pose.
+_SMALLEST = 0.15  # Longer side of a box over the picture's shorter side: smaller ones are mostly clutter that resembles a pose.
 _MARGIN = 0.05  # Around joints and their uncertainty, as a share of the longer side.
 _WIDEST = 0.4  # Root mean square uncertainty of a joint, over the person's size, at which nothing is known.
 _LEAST = 0.5  # Consistency from which a person is believed.
@@ -80,7 +80,7 @@ def windows(width: int, height: int, padding: float = 1.0) -> np.ndarray:
     ones are left out; a picture so long that even the shorter side would take too many has 23 windows along it.
     """
     squares = [(np.array([width / 2, height / 2]), float(max(width, height)))]
-    for share in (1.0, 0.67, 0.45, 0.3):
+    for share in (1.0, 0.67, 0.45):
         side = share * min(width, height)
         counts = [1 + int(np.ceil(max(length - side, 0.0) / (0.6 * side) - 0.25)) for length in (width, height)]
         if share == 1.0:

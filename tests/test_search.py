@@ -124,6 +124,12 @@ def test_the_larger_person_is_taken_unless_the_smaller_is_far_more_certain():
     assert find_person(two_people(0.14, 0.01), 400, 240)[0].box[0] > 200
 
 
+def test_nobody_is_where_the_pose_is_unsure_or_follows_the_crop():
+    assert len(find_person(follower(1.0, 0.04, size=100.0), 200, 200)) == 1
+    assert find_person(follower(1.0, 0.2, size=100.0), 200, 200) == []
+    assert find_person(follower(0.1, 0.04, size=100.0), 200, 200) == []
+
+
 def test_what_is_a_speck_in_the_picture_is_no_person():
     assert len(find_person(follower(1.0, 0.02, (200.0, 200.0), 75.0), 300, 300)) == 1
     assert find_person(follower(1.0, 0.02, (200.0, 200.0), 40.0), 300, 300) == []
