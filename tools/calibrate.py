@@ -47,6 +47,7 @@ def main() -> int:
     print(
         f"NLL per validation person {found.before:.2f} -> {found.after:.2f}; {found.degrees_of_freedom:.2f} degrees of freedom"
     )
+    print(f"correlations between joints shrunk by {100 * found.shrinkage:.0f} %")
     print(f"factors on the joints' sigmas: {factors}")
     print(options.out)
     return 0

@@ -14,7 +14,7 @@ from posecov.coordinates import flatten
 from posecov.errors import PosecovError
 from posecov.geometry import crop_map
 from posecov.law import Law
-from posecov.learn.calibration import calibrate
+from posecov.learn.calibration import calibrate, shrink
 from posecov.learn.checkpoint import load_checkpoint, part
 from posecov.learn.config import CovarianceConfig, PseudoLabelConfig, TrainConfig
 from posecov.learn.covariance_training import Cached, make_pseudo_labels, term_shares, train_covariance
@@ -125,7 +125,7 @@ def _one(
         predicted, validated = head(seen.features), head(cached.validation.features).scatter.double().numpy()
     found = calibrate(cached.validation.residuals(), validated, degrees_of_freedom(model, config))
     rows = np.repeat(found.factor, 2)
-    scatter = predicted.scatter.double().numpy() * rows[:, None] * rows
+    scatter = shrink(predicted.scatter.double().numpy(), found.shrinkage) * rows[:, None] * rows
     mean, truth = seen.features.mean.double().numpy(), flatten(seen.points).double().numpy()
     values = np.where(np.repeat(seen.labelled.numpy(), 2, axis=1), truth, np.nan)
     # From crop pixels to picture pixels: NLL shifts by the log of the scale, TAC scales with it.

@@ -119,6 +119,8 @@ class CovarianceHead(nn.Module):
     start_root: Tensor
     start_taylor: Tensor
     calibration: Tensor
+    shrinkage: Tensor
+    own_blocks: Tensor
 
     def __init__(self, channels: int, joints: int, latent: int, hidden: int, rank: int):
         super().__init__()
@@ -131,8 +133,11 @@ class CovarianceHead(nn.Module):
         self.register_buffer("start_sigma", torch.full((size,), 10.0))
         self.register_buffer("start_root", torch.eye(size))
         self.register_buffer("start_taylor", torch.ones(2))
-        # Set by calibration on people that train nothing: a factor on each joint's sigma.
+        # Set by calibration on people that train nothing: a factor on each joint's sigma, and how far correlations between
+        # joints shrink towards none.
         self.register_buffer("calibration", torch.ones(joints))
+        self.register_buffer("shrinkage", torch.zeros(()))
+        self.register_buffer("own_blocks", torch.eye(joints).repeat_interleave(2, 0).repeat_interleave(2, 1), persistent=False)
         self.embed = nn.Linear(inputs, hidden)
         self.joint_bias = nn.Parameter(torch.zeros(joints, hidden))
         self.from_latent = nn.Linear(latent, hidden)
@@ -155,6 +160,7 @@ class CovarianceHead(nn.Module):
             layer.reset_parameters()
         with torch.no_grad():
             self.calibration.fill_(1.0)
+            self.shrinkage.fill_(0.0)
             for bias in (self.joint_bias, self.ellipse_bias, self.deviation_bias):
                 if bias is not None:
                     bias.zero_()
@@ -214,7 +220,8 @@ class CovarianceHead(nn.Module):
         eye = torch.eye(size, dtype=scatter.dtype, device=scatter.device)
         floor = (RELATIVE_FLOOR * trace + ABSOLUTE_FLOOR)[:, None, None] * eye
         scale = self.calibration.repeat_interleave(2)
-        return Covariance((scatter + floor) * scale[:, None] * scale, k1, k2, k3 + floor, deviation)
+        calibrated = scale[:, None] * scale * (1.0 - self.shrinkage + self.shrinkage * self.own_blocks)
+        return Covariance((scatter + floor) * calibrated, k1, k2, k3 + floor, deviation)
 
     def _factor(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """L [R, U]: (N, 2J, 2J + r), and U alone."""

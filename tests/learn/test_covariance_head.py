@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from posecov.learn.calibration import shrink
 from posecov.learn.covariance_head import CovarianceHead, JointFeatures
 from posecov.learn.covariance_training import term_shares
 from posecov.learn.features import FeatureSet
@@ -96,3 +97,12 @@ def test_calibration_scales_the_joints_and_keeps_correlations():
         return matrix / sigma[:, :, None] / sigma[:, None, :]
 
     torch.testing.assert_close(correlation(after), correlation(before))
+
+
+def test_shrinkage_is_that_of_calibration():
+    head, seen = _head(), _seen()
+    before = head(seen).scatter.detach().numpy()
+    head.shrinkage.fill_(0.25)
+    torch.testing.assert_close(
+        head(seen).scatter.detach().numpy(), shrink(before, 0.25).astype("float32"), rtol=1e-5, atol=1e-5
+    )

@@ -9,7 +9,7 @@ import torch
 from posecov import PoseEstimator
 from posecov.errors import PosecovError
 from posecov.learn import export as exporting
-from posecov.learn.calibration import calibrate, calibrate_checkpoint
+from posecov.learn.calibration import calibrate, calibrate_checkpoint, shrink
 from posecov.learn.checkpoint import load_checkpoint, save_checkpoint
 from posecov.learn.export import Exported, degrees_of_freedom, export, load_model
 from posecov.learn.parity_crops import parity_crops
@@ -109,6 +109,22 @@ def test_calibration_tells_joints_apart_and_ignores_missing_labels():
     residuals[::3, :2] = np.nan
     found = calibrate(residuals, scatter, 6.0)
     np.testing.assert_allclose(found.factor, [0.8, 1.0, 1.25], rtol=0.06)
+
+
+def test_calibration_shrinks_correlations_that_are_too_strong():
+    rng = np.random.default_rng(0)
+    truth = np.eye(8) + 0.5 * (1 - np.kron(np.eye(4), np.ones((2, 2))))
+    claimed = np.repeat((np.eye(8) + 0.8 * (1 - np.kron(np.eye(4), np.ones((2, 2)))))[None], 2000, axis=0)
+    values, vectors = np.linalg.eigh(claimed)
+    claimed = (vectors * np.maximum(values, 0.1)[:, None]) @ np.swapaxes(vectors, 1, 2)
+    values, vectors = np.linalg.eigh(truth)
+    residuals = rng.normal(size=(2000, 8)) * np.sqrt(np.maximum(values, 0.1)) @ vectors.T
+    found = calibrate(residuals, claimed, math.inf)
+    assert found.shrinkage > 0
+    assert calibrate(*_people(2000, np.ones(3), math.inf), math.inf).shrinkage <= 0.1
+    shrunk = shrink(claimed, found.shrinkage)
+    np.testing.assert_allclose(shrunk[:, :2, :2], claimed[:, :2, :2])
+    np.testing.assert_allclose(shrunk[:, :2, 2:], (1 - found.shrinkage) * claimed[:, :2, 2:])
 
 
 def test_calibration_needs_people():
