@@ -24,7 +24,7 @@ _SAME = 0.5  # Boxes with this intersection over union are one candidate.
 _SMALLEST = 0.15  # Longer side of a box over the picture's shorter side: smaller ones are mostly clutter that resembles a pose.
 _MARGIN = 0.05  # Around joints and their uncertainty, as a share of the longer side.
 _WIDEST = 0.4  # Root mean square uncertainty of a joint, over the person's size, at which nothing is known.
-_LEAST = 0.5  # Consistency from which a person is believed.
+_LEAST = 0.57  # Consistency from which a person is believed.
 _LARGER = 0.25  # Power of the size, by which the larger of two people about as consistent is taken.
 _SHIFT = 0.1  # Of the crop in the last test, as a share of its side.
 
