@@ -65,9 +65,10 @@ Student-t law; its constants come from the other half of the test images.
 ### What the parts are worth
 
 Frozen mean, {ablation_epochs} epochs for every row, seeds {seeds}, calibrated alike, LSP test images; NLL in nats per person
-and TAC in picture pixels as mean (range).
+and TAC in picture pixels as mean (range). The free term k3 carries the rest of the trace.
 
-    python tools/ablate.py runs/{name} --json weights/figures/{name}-ablation.json
+    python tools/ablate.py runs/{name} --json weights/figures/{name}-ablation.json \\
+        --seeds {seed_arguments}
 
 | covariance head | NLL | TAC, px | trace in J J^T | in curvature |
 |---|---|---|---|---|
@@ -177,6 +178,7 @@ def _card(metadata: ModelMetadata, sha: str, weights: Path, figures: dict[str, A
         evaluation=evaluation.markdown(figures["evaluation"]).strip(),
         ablation_epochs=sum(ablation["epochs"].values()),
         seeds=", ".join(next(iter(ablation["variants"].values()))),
+        seed_arguments=" ".join(next(iter(ablation["variants"].values()))),
         ablation="\n".join(rows),
         speed=(
             f"One crop in the network {speed['crop_ms']:.1f} ms, one box of a 640 x 480 picture {speed['box_ms']:.1f} ms "
