@@ -32,8 +32,9 @@ Student-t law with {nu:.2f} degrees of freedom. SHA-256 `{sha}`.
 
 ## Data and terms
 
-Trained on {data}: Leeds Sports Pose (Johnson and Everingham, BMVC 2010; training images 1..1000) and LSP Extended (CVPR 2011),
-pictures of sports people gathered from Flickr. The backbone started from ImageNet weights (`tf_efficientnet_lite0`,
+Trained on {data}: Leeds Sports Pose (Johnson and Everingham, BMVC 2010; training images 1..1000, some of them kept
+for validation) and LSP Extended (CVPR 2011), pictures of sports people gathered from Flickr. The backbone
+started from ImageNet weights (`tf_efficientnet_lite0`,
 Apache-2.0). These data sets are for **research use**: check their terms before you use this model for anything else. The
 project's code is Apache-2.0.
 

@@ -13,8 +13,12 @@ from posecov.learn.training import train
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _one_thread():
+def _one_thread_and_drawn_data():
     torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        # It would be taken before the drawn data root that a tiny run remembers.
+        patch.delenv("POSECOV_DATA", raising=False)
+        yield
 
 
 @pytest.fixture(scope="session")

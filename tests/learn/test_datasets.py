@@ -9,6 +9,8 @@ from posecov.errors import PosecovError
 from posecov.images import read_image
 from posecov.learn.datasets import read_datasets, read_lsp, read_lspet, split_validation
 
+REAL_DATA = os.environ.get("POSECOV_DATA", "")
+
 
 def test_lsp_is_zero_based_and_split(data_root):
     train, test = read_lsp(data_root / "lsp", "train"), read_lsp(data_root / "lsp", "test")
@@ -96,9 +98,9 @@ def test_unknown_data_set(tmp_path):
 
 
 @pytest.mark.real_data
-@pytest.mark.skipif("POSECOV_DATA" not in os.environ, reason="POSECOV_DATA is not set: the real LSP and LSPET are not here")
+@pytest.mark.skipif(not REAL_DATA, reason="POSECOV_DATA is not set: the real LSP and LSPET are not here")
 def test_real_data_sets():
-    root = Path(os.environ["POSECOV_DATA"])
+    root = Path(REAL_DATA)
     lsp, extended = read_lsp(root / "lsp", "train"), read_lspet(root / "lspet")
     assert len(lsp) == 1000
     assert all(record.labelled.all() for record in lsp)
