@@ -118,7 +118,9 @@ def main(options: Options) -> None:
     models = sorted(options.weights.parent.glob("*.onnx"))
     sums = "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in models)
     write_atomic(options.weights.parent / "SHA256SUMS", sums.encode())
-    readme = options.readme.read_text(encoding="utf-8")
+    readme = options.readme.read_text(encoding="utf-8") if options.readme.is_file() else ""
+    if not 0 <= readme.find(_MARKERS[0]) < readme.find(_MARKERS[1]):
+        raise PosecovError(f"{options.readme}: has no place for the table; it goes between {_MARKERS[0]} and {_MARKERS[1]}")
     before, rest = readme.split(_MARKERS[0])
     after = rest.split(_MARKERS[1])[1]
     table = _short_table(figures["evaluation"], figures["benchmark"])
