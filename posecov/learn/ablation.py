@@ -73,11 +73,11 @@ def ablate(folder: Path, data_root: str, seeds: Sequence[int], wasserstein_epoch
     config = TrainConfig.from_dict(facts["config"], str(folder))
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, root=data_root_of(config, data_root)))
     device, skeleton = prepare(config), load_skeleton(config.skeleton)
-    people, validation = load_people(config)
+    people = load_people(config)
     test = read_lsp(Path(config.data.root) / "lsp", "test")
     model = PoseModel(config.model, len(skeleton), pretrained=False)
     load_mean(model, part("model", tensors))
-    cached = cache(Run(config, folder), model, skeleton, people, validation, device)
+    cached = cache(Run(config, folder), model, skeleton, people, device)
     seen = extract_features(model, config, skeleton, test, 0, device)
     results: dict[str, Any] = {}
     for name, change in VARIANTS.items():

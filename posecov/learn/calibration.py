@@ -173,7 +173,7 @@ def calibrate_checkpoint(checkpoint: Path, out: Path, data_root: str) -> Calibra
     if facts["part"] == "calibrated":
         raise PosecovError(f"{checkpoint}: calibrated already; calibrate the run's best.safetensors")
     device = prepare(config)
-    seen = extract_features(model, config, load_skeleton(config.skeleton), load_people(config, data_root)[1], 0, device)
+    seen = extract_features(model, config, load_skeleton(config.skeleton), load_people(config, data_root).validation, 0, device)
     with torch.inference_mode():
         scatter = model.to("cpu").covariance_head(seen.features).scatter.double().numpy()
     found = calibrate(seen.residuals(), scatter, model_degrees(model, config))

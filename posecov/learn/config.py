@@ -24,6 +24,8 @@ class DataConfig:
         repeat: how often each data set's people are seen in an epoch.
         validation_from: data set whose people the validation part is carved from.
         validation_count: people in it. They train nothing; choices and calibration use them.
+        mean_share: of the training people that the mean learns from; the covariance then learns from the others, whose
+            errors are those of new people. 1: both learn from all.
         limit: use at most this many training people (0: all), for trial runs.
     """
 
@@ -32,6 +34,7 @@ class DataConfig:
     repeat: tuple[int, ...] = (2, 1)
     validation_from: str = "lsp"
     validation_count: int = 500
+    mean_share: float = 1.0
     limit: int = 0
 
 
@@ -173,6 +176,7 @@ def check(config: TrainConfig) -> None:
         ("data.repeat", data.repeat, len(data.repeat) == len(data.datasets), "one number for each of data.datasets"),
         ("data.repeat", data.repeat, min(data.repeat, default=1) >= 1, "at least 1"),
         ("data.validation_count", data.validation_count, data.validation_count >= 50, "at least 50"),
+        ("data.mean_share", data.mean_share, 0 < data.mean_share <= 1, "above 0, up to 1"),
         ("data.limit", data.limit, data.limit >= 0, "not negative"),
         ("mean.epochs", mean.epochs, mean.epochs >= 1, "at least 1"),
         ("mean.batch", mean.batch, mean.batch >= 2, "at least 2"),

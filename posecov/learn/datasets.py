@@ -124,6 +124,22 @@ def split_validation(records: Sequence[Record], prefix: str, count: int, seed: i
     return train, [records[i] for i in sorted(chosen)]
 
 
+def split_share(records: Sequence[Record], share: float, seed: int) -> tuple[list[Record], list[Record]]:
+    """Random people for the mean, and the others for the covariance; both keep their order. A share of 1 gives all to both.
+
+    Raises:
+        PosecovError: nobody is left for one of them.
+    """
+    if share >= 1.0:
+        return list(records), list(records)
+    chosen = np.random.default_rng((seed, 1)).permutation(len(records)) < round(share * len(records))
+    first = [record for record, mine in zip(records, chosen, strict=True) if mine]
+    second = [record for record, mine in zip(records, chosen, strict=True) if not mine]
+    if not first or not second:
+        raise PosecovError(f"setting data.mean_share: {share} of {len(records)} people leaves nobody for one of the two parts")
+    return first, second
+
+
 def _record(name: str, image: Path, points: np.ndarray, labelled: np.ndarray, occluded: np.ndarray) -> Record:
     points = np.where(labelled[:, None], points, np.nan)
     return Record(name, image, points, labelled, occluded & labelled, box_around(points[labelled]))

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from posecov.errors import PosecovError
 from posecov.learn.backbone import normalisation
 from posecov.learn.checkpoint import Average, flatten_state, optimizer_tensors, part, restore_optimizer, save_checkpoint
 from posecov.learn.config import MeanConfig, TrainConfig
@@ -18,6 +17,7 @@ from posecov.learn.model import PoseModel, normalise
 from posecov.learn.run import Clock, Run, progress
 from posecov.learn.samples import CropDataset, batches, epoch_order
 from posecov.learn.schedule import warm_cosine
+from posecov.learn.steps import guarded_step
 from posecov.metrics import keypoint_errors, pck
 from posecov.skeleton import Skeleton
 
@@ -88,14 +88,8 @@ def train_mean(
                     output.log_probabilities, output.mean, model.mean_head.positions, batch.points.to(device),
                     batch.labelled.to(device), settings.heatmap_sigma, settings.coordinate_weight,
                 )  # fmt: skip
-                if not torch.isfinite(loss):
-                    raise PosecovError(f"mean, epoch {epoch + 1}, step {step}: the loss is not finite; lower --mean.lr")
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                norm = nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
-                if not torch.isfinite(norm):
-                    raise PosecovError(f"mean, epoch {epoch + 1}, step {step}: the gradient is not finite; lower --mean.lr")
-                optimizer.step()
+                where = f"mean, epoch {epoch + 1}, step {step}"
+                guarded_step(loss, model.named_parameters(), optimizer, settings.clip, where)
                 average.update(model.state_dict())
                 sums = [sums[0] + loss.item(), sums[1] + error.item(), sums[2] + 1]
                 speed = clock.count(len(batch.crops))

@@ -24,7 +24,7 @@ def parity_crops(config: TrainConfig, data_root: str, count: int) -> tuple[np.nd
         raise PosecovError(f"--crops {count}: parity needs at least one crop")
     size, padding = config.model.input_size, config.model.padding
     try:
-        people = load_people(config, data_root)[1]
+        people = load_people(config, data_root).validation
     except PosecovError:
         if data_root:
             raise

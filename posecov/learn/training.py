@@ -5,7 +5,7 @@ import hashlib
 import logging
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import torch
@@ -15,7 +15,7 @@ from posecov.errors import PosecovError
 from posecov.learn.checkpoint import flatten_state, load_checkpoint, part, save_checkpoint
 from posecov.learn.config import TrainConfig, check
 from posecov.learn.covariance_training import Cached, make_pseudo_labels, train_covariance
-from posecov.learn.datasets import Record, read_datasets, split_validation
+from posecov.learn.datasets import Record, read_datasets, split_share, split_validation
 from posecov.learn.features import FeatureSet, extract_features, from_tensors, to_tensors
 from posecov.learn.mean_training import load_mean, mean_weights, train_mean
 from posecov.learn.model import PoseModel
@@ -54,7 +54,21 @@ def data_root_of(config: TrainConfig, root: str = "") -> str:
     return root
 
 
-def load_people(config: TrainConfig, root: str = "") -> tuple[list[Record], list[Record]]:
+class People(NamedTuple):
+    """Who is learned from, and who is not.
+
+    Attributes:
+        mean: people that the mean learns from.
+        covariance: people that the covariance learns from; the same, unless ``data.mean_share`` is below 1.
+        validation: people that train nothing.
+    """
+
+    mean: list[Record]
+    covariance: list[Record]
+    validation: list[Record]
+
+
+def load_people(config: TrainConfig, root: str = "") -> People:
     """Training and validation people, from the folder that `data_root_of` names.
 
     Raises:
@@ -66,7 +80,7 @@ def load_people(config: TrainConfig, root: str = "") -> tuple[list[Record], list
     if config.data.limit:
         keep = torch.linspace(0, len(train) - 1, min(config.data.limit, len(train))).long().tolist()
         train = [train[i] for i in keep]
-    return train, validation
+    return People(*split_share(train, config.data.mean_share, config.seed), validation)
 
 
 def train(config: TrainConfig) -> Run:
@@ -78,10 +92,13 @@ def train(config: TrainConfig) -> Run:
     check(config)
     device = prepare(config, config.device)
     skeleton = load_skeleton(config.skeleton)
-    people, validation = load_people(config, config.data.root)
+    people = load_people(config, config.data.root)
     run = Run.open(config)
     resumed = load_checkpoint(run.last) if run.last.exists() else None
-    log.info("%d people to train on, %d to validate; run in %s", len(people), len(validation), run.folder)
+    log.info(
+        "%d people to train the mean on, %d the covariance, %d to validate; run in %s",
+        len(people.mean), len(people.covariance), len(people.validation), run.folder,
+    )  # fmt: skip
     if resumed is not None:
         run.history = resumed[1]["history"]
         log.info("resuming from %s: part %s, epoch %d", run.last, resumed[1]["part"], resumed[1]["epoch"] + 1)
@@ -92,7 +109,7 @@ def train(config: TrainConfig) -> Run:
         start_from(model, Path(config.start_from))
     try:
         if resumed is None or (resumed[1]["part"] == "mean" and not resumed[1]["finished"]):
-            train_mean(run, model, skeleton, people, validation, resumed, device)
+            train_mean(run, model, skeleton, people.mean, people.validation, resumed, device)
             resumed = None
         elif resumed[1]["part"] == "mean":
             load_mean(model, part("average", resumed[0]))
@@ -105,7 +122,7 @@ def train(config: TrainConfig) -> Run:
         raise PosecovError(f"{run.last}: not a checkpoint of this recipe ({str(error).splitlines()[0][:120]})") from None
     wanted = config.covariance.wasserstein_epochs + config.covariance.nll_epochs
     if wanted and (resumed is None or not resumed[1]["finished"]):
-        train_covariance(run, model, cache(run, model, skeleton, people, validation, device), resumed)
+        train_covariance(run, model, cache(run, model, skeleton, people, device), resumed)
     return run
 
 
@@ -122,12 +139,14 @@ def start_from(model: PoseModel, path: Path) -> None:
         raise PosecovError(f"{path}: not the mean of such a network ({str(error).splitlines()[0][:120]})") from None
 
 
-def cache(
-    run: Run, model: PoseModel, skeleton: Skeleton, people: list[Record], validation: list[Record], device: torch.device
-) -> Cached:
+def cache(run: Run, model: PoseModel, skeleton: Skeleton, people: People, device: torch.device) -> Cached:
     """What the covariance head sees, from the run's folder where it was computed before."""
     config, path = run.config, run.folder / "features.safetensors"
-    key: dict[str, Any] = {"weights": fingerprint(model), "people": _names(people), "validation": _names(validation)}
+    key: dict[str, Any] = {
+        "weights": fingerprint(model),
+        "people": _names(people.covariance),
+        "validation": _names(people.validation),
+    }
     key |= {"views": config.covariance.views, "seed": config.seed, "augment": dataclasses.asdict(config.augment)}
     groups: list[FeatureSet] = []
     if path.exists():
@@ -138,9 +157,10 @@ def cache(
         if facts.get("key") == key:
             groups = [from_tensors(part(f"group{i}", tensors)) for i in range(config.covariance.views + 2)]
     if not groups:
-        groups = [extract_features(model, config, skeleton, validation, 0, device)]
+        groups = [extract_features(model, config, skeleton, people.validation, 0, device)]
         groups += [
-            extract_features(model, config, skeleton, people, view, device) for view in range(config.covariance.views + 1)
+            extract_features(model, config, skeleton, people.covariance, view, device)
+            for view in range(config.covariance.views + 1)
         ]
         tensors = {
             name: value for i, seen in enumerate(groups) for name, value in flatten_state(f"group{i}", to_tensors(seen)).items()

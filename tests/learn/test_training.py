@@ -92,7 +92,7 @@ def test_the_mean_learns(tiny, data_root):
     tiny = dataclasses.replace(tiny, augment=AugmentConfig(rotation=5.0, misplaced=0.0, colour=0.0, occlude=0.0))
     covariance = dataclasses.replace(tiny.covariance, wasserstein_epochs=0, nll_epochs=0)
     run = train(dataclasses.replace(tiny, mean=settings, covariance=covariance))
-    _, validation = load_people(tiny)
+    validation = load_people(tiny).validation
     torch.manual_seed(0)
     untrained = PoseModel(tiny.model, 14, pretrained=False).state_dict()
     start = validate_mean(untrained, tiny, skeleton, validation, torch.device("cpu"))["validation_error_px"]
@@ -184,7 +184,7 @@ def _environment():
 
 def test_unreadable_training_picture_names_the_file(tmp_path, data_root):
     config = tiny_config(data_root, tmp_path / "run")
-    train_people, _ = load_people(config)
+    train_people = load_people(config).mean
     from posecov.learn.samples import CropDataset, batches
 
     broken = dataclasses.replace(train_people[0], image=tmp_path / "broken.jpg")
