@@ -1,0 +1,37 @@
+import pytest
+import torch
+
+from posecov.learn.losses import mean_loss
+
+
+def _mean_inputs():
+    centres = (torch.arange(5) + 0.5) * 8 - 0.5
+    y, x = torch.meshgrid(centres, centres, indexing="ij")
+    positions = torch.stack([x.reshape(-1), y.reshape(-1)], 1)
+    logits = torch.randn(2, 3, 25, generator=torch.Generator().manual_seed(0)).log_softmax(-1)
+    return positions, logits, (logits.exp() @ positions).flatten(1)
+
+
+def test_mean_loss_marginalises_and_measures_pixels():
+    positions, logits, mean = _mean_inputs()
+    points = mean.unflatten(1, (3, 2)) + torch.tensor([3.0, 4.0])
+    labelled = torch.tensor([[True, True, False], [True, False, True]])
+    loss, error = mean_loss(logits, mean, positions, points, labelled, 1.0, 1.0)
+    assert error.item() == pytest.approx(5.0, rel=1e-5)
+    garbage = torch.where(labelled[..., None], points, torch.tensor(1e4))
+    assert mean_loss(logits, mean, positions, garbage, labelled, 1.0, 1.0)[0].item() == pytest.approx(loss.item(), rel=1e-6)
+    far = mean_loss(logits, mean, positions, points + torch.tensor([8.0, 0.0]), labelled, 1.0, 1.0)[0]
+    assert far > loss
+
+
+def test_mean_loss_is_lowest_at_the_label():
+    positions, _, _ = _mean_inputs()
+    points = torch.tensor([[[15.0, 20.0]]])
+    squared = ((positions - points[0]) / 8).square().sum(-1)
+    good = (-squared / 2).log_softmax(-1)[None, None]
+    bad = torch.full((1, 1, 25), 1 / 25).log()
+    labelled = torch.ones(1, 1, dtype=torch.bool)
+    losses = [
+        mean_loss(log, (log.exp() @ positions).flatten(1), positions, points, labelled, 1.0, 1.0)[0] for log in (good, bad)
+    ]
+    assert losses[0] < losses[1]
