@@ -1,16 +1,21 @@
-"""How fast a model is here: one crop in the network, one box through `PoseEstimator`, and importing the package.
+"""What things cost here, each against the naive way in the same run.
 
-python tools/benchmark.py --weights weights/posecov-lsp14-small.onnx --json benchmark.json [--threads 1]
+    python tools/benchmark.py tic|pseudo-labels|train-step|inference [...] [--json OUT]
+
+tic: Taylor terms of the papers' own network, closed form and randomised, against autograd. pseudo-labels: neighbour search
+against the bare matrix product it contains. train-step: a pose training step with and without TIC. inference: the deployed
+model with and without its covariance, one box through `PoseEstimator`, and importing the package. OUT holds one flat object
+of numbers. Exit code 2 when something is missing.
 """
 
-import platform
+import logging
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 import tyro
@@ -19,31 +24,69 @@ from posecov import PosecovError, PoseEstimator
 from posecov.model import PoseModel
 from posecov.output import write_json
 
+Name = Literal["tic", "pseudo-labels", "train-step", "inference"]
+
 
 @dataclass(frozen=True)
 class Options:
-    """How fast a model is here."""
+    """What things cost here."""
 
-    weights: Path
-    """The .onnx file of a model."""
+    names: Annotated[tuple[Name, ...], tyro.conf.Positional]
+    """Which benchmarks."""
     json: Path | None = None
     """Where to write the figures."""
+    weights: Path = Path("weights/posecov-lsp14-small.onnx")
+    """The model of `inference`."""
     threads: int = 1
-    """CPU threads of the network."""
-    repeats: int = 100
-    """Timed calls, after ten that are not; medians are reported."""
+    """CPU threads."""
+    input_size: int = 192
+    """Side of the crops of `train-step`."""
+    batch: int = 32
+    """People a step of `train-step`."""
 
 
-def milliseconds(call: Callable[[], object], repeats: int) -> float:
-    """Median time of a call."""
-    for _ in range(10):
-        call()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        call()
-        times.append(1e3 * (time.perf_counter() - start))
-    return statistics.median(times)
+def tic(options: Options) -> Mapping[str, float]:
+    """Taylor terms of the papers' network."""
+    from posecov.learn.benchmarks.tic import measure
+
+    return measure()
+
+
+def pseudo_labels(options: Options) -> Mapping[str, float]:
+    """Neighbour search."""
+    from posecov.learn.benchmarks.pseudo_labels import measure
+
+    return measure()
+
+
+def train_step(options: Options) -> Mapping[str, float]:
+    """A pose training step, whole and heads alone, everything in the backbone learning."""
+    from posecov.learn.benchmarks.train_step import measure
+    from posecov.learn.model import ModelConfig
+
+    return measure(ModelConfig(input_size=options.input_size, frozen_stages=-1), options.batch)
+
+
+def inference(options: Options) -> Mapping[str, float]:
+    """The deployed model."""
+    from posecov.learn.benchmarks.inference import measure
+    from posecov.learn.benchmarks.timing import alternate
+
+    network = PoseModel(options.weights, threads=options.threads)
+    estimator = PoseEstimator(options.weights, threads=options.threads)
+    size = network.metadata.input_size
+    noise = np.random.default_rng(0).integers(0, 256, size=(480, 640, 3), dtype=np.uint8)
+    crop = np.ascontiguousarray(noise[:size, :size][None])
+    calls = {"crop": lambda: network.predict(crop), "box": lambda: estimator(noise, boxes=[[200, 100, 160, 320]])}
+    times = alternate(calls, repeats=100, warmup=10)
+    return {
+        "threads": options.threads,
+        "crop_ms": times["crop"],
+        "box_ms": times["box"],
+        "import_s": import_seconds(),
+        "file_mb": options.weights.stat().st_size / 1e6,
+        **measure(options.weights, options.threads),
+    }
 
 
 def import_seconds(repeats: int = 5) -> float:
@@ -55,31 +98,35 @@ def import_seconds(repeats: int = 5) -> float:
     return statistics.median(times)
 
 
+BENCHMARKS: Mapping[Name, Callable[[Options], Mapping[str, float]]] = {
+    "tic": tic,
+    "pseudo-labels": pseudo_labels,
+    "train-step": train_step,
+    "inference": inference,
+}
+
+
 def main(options: Options) -> None:
     """Measure, print, write. Raises PosecovError."""
-    network = PoseModel(options.weights, threads=options.threads)
-    estimator = PoseEstimator(options.weights, threads=options.threads)
-    size = network.metadata.input_size
-    noise = np.random.default_rng(0).integers(0, 256, size=(480, 640, 3), dtype=np.uint8)
-    crop = np.ascontiguousarray(noise[:size, :size][None])
-    figures = {
-        "threads": options.threads,
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-        "crop_ms": milliseconds(lambda: network.predict(crop), options.repeats),
-        "box_ms": milliseconds(lambda: estimator(noise, boxes=[[200, 100, 160, 320]]), options.repeats),
-        "import_s": import_seconds(),
-        "file_mb": options.weights.stat().st_size / 1e6,
-    }
-    print(
-        f"one crop in the network {figures['crop_ms']:.1f} ms, one box of a 640 x 480 picture {figures['box_ms']:.1f} ms "
-        f"({options.threads} thread); import {figures['import_s']:.2f} s; file {figures['file_mb']:.1f} MB"
-    )
+    if not options.names:
+        raise PosecovError(f"name at least one of {', '.join(BENCHMARKS)}")
+    if {"tic", "train-step"} & set(options.names):
+        import torch
+
+        torch.set_num_threads(options.threads)
+    figures: dict[str, float] = {}
+    for name in options.names:
+        found = BENCHMARKS[name](options)
+        for key, value in found.items():
+            print(f"{key:45s} {value:.4g}")
+        figures |= found
     if options.json is not None:
         write_json(options.json, figures)
+        print(options.json)
 
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         main(tyro.cli(Options, prog="tools/benchmark.py"))
     except PosecovError as error:

@@ -1,0 +1,1 @@
+"""What the method costs: functions that return flat dictionaries of numbers, printed by `tools/benchmark.py`."""
