@@ -2,8 +2,8 @@
 
     python tools/model_card.py --weights weights/posecov-lsp14-small.onnx --figures weights/figures
 
-FIGURES holds NAME-evaluation.json (tools/evaluate.py), NAME-ablation.json (tools/ablate.py) and NAME-benchmark.json
-(tools/benchmark.py). Writes NAME.md beside the model, SHA256SUMS, and the table between the README's markers. Exit code 2
+FIGURES holds NAME-evaluation.json (tools/evaluate.py), NAME-ablation.json (tools/experiments/pose.py) and NAME-benchmark.json
+(tools/benchmark.py inference). Writes NAME.md beside the model, SHA256SUMS, and the table between the README's markers. Exit code 2
 when something is missing, or was measured on another file.
 """
 
@@ -68,8 +68,8 @@ Student-t law; its constants come from the other half of the test images.
 Frozen mean, {ablation_epochs} epochs for every row, seeds {seeds}, calibrated alike, LSP test images; NLL in nats per person
 and TAC in picture pixels as mean (range). The free term k3 carries the rest of the trace.
 
-    python tools/ablate.py runs/{name} --json weights/figures/{name}-ablation.json \\
-        --seeds {seed_arguments}
+    python tools/experiments/pose.py --run runs/{name} --mean-head frozen --seeds {seed_arguments} \\
+        --json weights/figures/{name}-ablation.json
 
 | covariance head | NLL | TAC, px | trace in J J^T | in curvature |
 |---|---|---|---|---|
@@ -79,7 +79,7 @@ and TAC in picture pixels as mean (range). The free term k3 carries the rest of 
 
 {speed}
 
-    python tools/benchmark.py --weights weights/{name}.onnx --json weights/figures/{name}-benchmark.json
+    python tools/benchmark.py inference --weights weights/{name}.onnx --json weights/figures/{name}-benchmark.json
 
 ## Limits
 
@@ -185,7 +185,7 @@ def _card(metadata: ModelMetadata, sha: str, weights: Path, figures: dict[str, A
         ablation="\n".join(rows),
         speed=(
             f"One crop in the network {speed['crop_ms']:.1f} ms, one box of a 640 x 480 picture {speed['box_ms']:.1f} ms "
-            f"({speed['threads']} thread, {speed['machine']}); `from posecov import PoseEstimator` {speed['import_s']:.2f} s."
+            f"({speed['threads']} thread); `from posecov import PoseEstimator` {speed['import_s']:.2f} s."
         ),
     )
 

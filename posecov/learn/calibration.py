@@ -188,8 +188,8 @@ def calibrate_checkpoint(checkpoint: Path, out: Path, data_root: str) -> Calibra
         "data": list(config.data.datasets),
         "epochs": {
             "mean": config.mean.epochs,
-            "wasserstein": config.covariance.wasserstein_epochs,
-            "nll": config.covariance.nll_epochs,
+            "wasserstein": config.covariance.phase1_epochs,
+            "nll": config.covariance.phase2_epochs,
         },
         "calibrated": True,
         "calibrated_on": f"{len(seen.labelled)} people of {config.data.validation_from} that only chose the epoch",

@@ -1,6 +1,7 @@
 """One training run's settings: frozen dataclasses, read from a YAML recipe and overridden on the command line."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,14 @@ import yaml
 
 from posecov.errors import PosecovError
 from posecov.learn.augment import AugmentConfig
+from posecov.learn.covariance_head import FORMS
+from posecov.learn.losses import loss_named
 from posecov.learn.model import ModelConfig
+
+
+MEAN_HEADS = ("frozen", "trained", "fresh")
+SPACES = ("latent", "backbone", "joints", "input")
+STARTS = ("constant", "isotropic")
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,10 @@ class PseudoLabelConfig:
 
     Attributes:
         source: ``residuals`` of the trained mean, or ``targets`` as in the paper.
+        features: where neighbours are near: the ``latent`` that steers the mean, the ``backbone``'s last level, the features
+            under the ``joints``, or the ``input``, the picture in grey at 16 x 16.
+        recipe: ``ours``; or ``paper``: Mahalanobis distance over all dimensions, weights softmax(-d), everybody their own nearest
+            neighbour, no correction of the bias, no shrinkage.
         neighbours: k.
         dimensions: of the whitened PCA of the features.
         effective: the temperature gives, on average, this fraction of k effective neighbours (1 / sum w^2).
@@ -81,6 +93,8 @@ class PseudoLabelConfig:
     """
 
     source: str = "residuals"
+    features: str = "latent"
+    recipe: str = "ours"
     neighbours: int = 150
     dimensions: int = 8
     effective: float = 0.8
@@ -94,8 +108,13 @@ class CovarianceConfig:
 
     Attributes:
         views: augmented crops of each training person whose features are cached, beside the plain one.
-        wasserstein_epochs: phase 1, the 2-Wasserstein bound on pseudo-labels. 0 leaves it out.
-        nll_epochs: phase 2, the negative log-likelihood.
+        phase1_epochs: of phase 1. 0 leaves it out.
+        phase1_loss: any of `posecov.learn.losses.LOSSES`; ours is the 2-Wasserstein distance to the pseudo-labels.
+        phase2_epochs: of phase 2.
+        phase2_loss: any of them; ours is the negative log-likelihood of the Student-t.
+        mean_head: ``frozen``; or ``trained``: the mean head learns on from the same losses, on the frozen features below it; or
+            ``fresh``: it does so from new weights.
+        start: ``constant``: the head starts at the likeliest constant covariance; ``isotropic``: at a circle of its size.
         batch: people a step.
         lr: peak learning rate, warmed up again at the switch of phases.
         warmup: steps.
@@ -104,13 +123,17 @@ class CovarianceConfig:
         deviation_decay: pull of the per-picture deviation towards zero.
         gradient_share: of the trace that k1 J J^T carries at the start; 0 leaves the term out.
         curvature_share: of the trace that the Hessian term carries at the start; 0 leaves the term out.
-        degrees_of_freedom: of the Student-t at the start of phase 2, which learns it; inf stays Gaussian.
+        degrees_of_freedom: of the Student-t at the start of phase 2, which learns it; inf stays Gaussian, as any other loss does.
         clip: largest norm of the gradient.
     """
 
     views: int = 2
-    wasserstein_epochs: int = 5
-    nll_epochs: int = 15
+    phase1_epochs: int = 5
+    phase1_loss: str = "wasserstein-procrustes"
+    phase2_epochs: int = 15
+    phase2_loss: str = "student-t"
+    mean_head: str = "frozen"
+    start: str = "constant"
     batch: int = 64
     lr: float = 1e-3
     warmup: int = 200
@@ -121,6 +144,17 @@ class CovarianceConfig:
     curvature_share: float = 0.05
     degrees_of_freedom: float = 5.0
     clip: float = 5.0
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """Names of the losses of the phases that have epochs."""
+        phases = ((self.phase1_loss, self.phase1_epochs), (self.phase2_loss, self.phase2_epochs))
+        return tuple(loss for loss, epochs in phases if epochs)
+
+    @property
+    def law_degrees(self) -> float:
+        """Degrees of freedom that the law starts at: inf, a Gaussian, unless a phase minimises the Student-t likelihood."""
+        return self.degrees_of_freedom if "student-t" in self.losses else math.inf
 
 
 @dataclass(frozen=True)
@@ -183,6 +217,8 @@ def check(config: TrainConfig) -> None:
         ("mean.lr", mean.lr, mean.lr > 0, "above 0"),
         ("mean.ema", mean.ema, 0 <= mean.ema < 1, "from 0 to below 1"),
         ("pseudo_labels.source", pseudo.source, pseudo.source in ("residuals", "targets"), "residuals or targets"),
+        ("pseudo_labels.features", pseudo.features, pseudo.features in SPACES, " or ".join(SPACES)),
+        ("pseudo_labels.recipe", pseudo.recipe, pseudo.recipe in ("ours", "paper"), "ours or paper"),
         ("pseudo_labels.neighbours", pseudo.neighbours, pseudo.neighbours >= 2, "at least 2"),
         ("pseudo_labels.dimensions", pseudo.dimensions, pseudo.dimensions >= 1, "at least 1"),
         ("pseudo_labels.effective", pseudo.effective, 0 < pseudo.effective < 1, "between 0 and 1"),
@@ -197,11 +233,38 @@ def check(config: TrainConfig) -> None:
             0 <= covariance.curvature_share < 0.5,
             "from 0 to below 0.5",
         ),
+        ("covariance.mean_head", covariance.mean_head, covariance.mean_head in MEAN_HEADS, " or ".join(MEAN_HEADS)),
+        ("covariance.start", covariance.start, covariance.start in STARTS, " or ".join(STARTS)),
+        ("model.scatter", config.model.scatter, config.model.scatter in FORMS, " or ".join(FORMS)),
         ("covariance.degrees_of_freedom", covariance.degrees_of_freedom, covariance.degrees_of_freedom > 2, "above 2"),
     ]
     for name, value, fine, wanted in rules:
         if not fine:
             raise PosecovError(f"setting {name}: {value!r} must be {wanted}")
+    _check_losses(config)
+
+
+def _check_losses(config: TrainConfig) -> None:
+    """Losses must exist and understand what the head predicts."""
+    form, settings = config.model.scatter, config.covariance
+    if settings.phase1_epochs < 0 or settings.phase2_epochs < 0:
+        raise PosecovError("setting covariance.phase1_epochs, phase2_epochs: must not be negative")
+    for setting, name in (("phase1_loss", settings.phase1_loss), ("phase2_loss", settings.phase2_loss)):
+        loss = loss_named(name)
+        if name not in settings.losses:
+            continue
+        if loss.form in ("diagonal", "precision") and form != loss.form:
+            raise PosecovError(f"setting covariance.{setting}: {name} needs --model.scatter {loss.form}, not {form}")
+        if loss.form == "covariance" and form == "precision":
+            raise PosecovError(f"setting covariance.{setting}: {name} needs a covariance; --model.scatter is precision")
+        if name == "wasserstein-bound" and form != "factor":
+            raise PosecovError(
+                f"setting covariance.{setting}: {name} compares symmetric roots: it needs --model.scatter factor"
+            )
+    if form in ("diagonal", "precision") and (settings.gradient_share or settings.curvature_share):
+        raise PosecovError(
+            f"--model.scatter {form} has no Taylor terms: set covariance.gradient_share and curvature_share to 0"
+        )
 
 
 def load_config(path: Path | str) -> TrainConfig:

@@ -7,6 +7,9 @@ L is block-diagonal with one lower-triangular 2 x 2 factor per joint (its predic
 starts at the root of the pooled correlation of training errors, and U a small, regularised deviation of low rank. A freely
 predicted factor overfits its correlations and loses to a constant one; this form starts at the constant one.
 
+Beside this form ("correlation") there are those of the papers, to compare with: "factor", a freely predicted k3 = A(x) A(x)^T;
+"precision", a freely predicted factor of the inverse, without Taylor terms; "diagonal", variances only.
+
 Everything that enters is detached: the covariance never moves the mean.
 """
 
@@ -24,6 +27,7 @@ ABSOLUTE_FLOOR = 1e-3  # crop pixels^2
 # Bounds of log sigma around its start: exp(+-6) is 400 times smaller or larger than the typical error.
 _LOG_RANGE = 6.0
 STATISTICS = 7
+FORMS = ("correlation", "factor", "precision", "diagonal")
 
 
 class JointFeatures(NamedTuple):
@@ -50,23 +54,30 @@ class Covariance(NamedTuple):
     Attributes:
         scatter: (N, 2J, 2J) crop pixels^2, calibrated.
         k1: (N,), k2: (N,) coefficients of the Taylor terms, before calibration.
+        gradient_term: (N, 2J, 2J) k1 J J^T, before calibration.
+        curvature_term: (N, 2J, 2J) k2 tr(H_i H_j), before calibration.
         k3: (N, 2J, 2J) the free term with its floor, before calibration.
-        deviation: (N, 2J, r) the low-rank deviation U, to be regularised.
+        deviation: (N, 2J, r) the low-rank deviation U, to be regularised; zero in the other forms.
+        factor: (N, 2J, R) of k3 without its floor, before calibration; in the form "precision" of the inverse.
     """
 
     scatter: Tensor
     k1: Tensor
     k2: Tensor
+    gradient_term: Tensor
+    curvature_term: Tensor
     k3: Tensor
     deviation: Tensor
+    factor: Tensor
 
 
-def joint_features(features: Tensor, latent: Tensor, output: MeanOutput, head: MeanHead) -> JointFeatures:
+def joint_features(features: Tensor, latent: Tensor, output: MeanOutput, head: MeanHead, taylor: bool = True) -> JointFeatures:
     """Gather what the covariance head sees. No gradient flows through it.
 
     Args:
         features: (N, C, h, w).
         latent: (N, m).
+        taylor: False leaves `gradient` and `curvature` at zero, at no cost.
     """
     features, latent = features.detach().float(), latent.detach().float()
     output = MeanOutput(*(tensor.detach() for tensor in output))
@@ -92,14 +103,13 @@ def joint_features(features: Tensor, latent: Tensor, output: MeanOutput, head: M
         peak.unsqueeze(-1),
         (mean - centre) / reach,
     ]
-    jacobian, hessians = head.jacobian(output), head.hessians(output).flatten(2)
-    return JointFeatures(
-        joints=torch.cat([pooled, *statistics], dim=-1).detach(),
-        latent=latent,
-        gradient=(jacobian @ jacobian.transpose(1, 2)).detach(),
-        curvature=(hessians @ hessians.transpose(1, 2)).detach(),
-        mean=output.mean,
-    )
+    joints = torch.cat([pooled, *statistics], dim=-1).detach()
+    if not taylor:
+        nothing = output.mean.new_zeros(1, 1, 1).expand(len(joints), 2 * head.joints, 2 * head.joints)
+        return JointFeatures(joints, latent, nothing, nothing, output.mean)
+    with torch.no_grad():
+        gradient, curvature = head.taylor_terms(output)
+    return JointFeatures(joints, latent, gradient, curvature, output.mean)
 
 
 class CovarianceHead(nn.Module):
@@ -111,20 +121,24 @@ class CovarianceHead(nn.Module):
         latent: m.
         hidden: width.
         rank: r, of the deviation from the learned correlation; 0 leaves it out.
+        form: of the free term, one of `FORMS`.
     """
 
     feature_mean: Tensor
     feature_std: Tensor
     start_sigma: Tensor
     start_root: Tensor
+    start_factor: Tensor
     start_taylor: Tensor
     calibration: Tensor
     shrinkage: Tensor
     own_blocks: Tensor
 
-    def __init__(self, channels: int, joints: int, latent: int, hidden: int, rank: int):
+    def __init__(self, channels: int, joints: int, latent: int, hidden: int, rank: int, form: str = "correlation"):
         super().__init__()
-        self.channels, self.joints, self.latent, self.hidden, self.rank = channels, joints, latent, hidden, rank
+        self.channels, self.joints, self.latent, self.hidden = channels, joints, latent, hidden
+        self.form, self.rank = form, rank if form == "correlation" else 0
+        rank = self.rank
         size = 2 * joints
         inputs = channels + STATISTICS
         # Set once from training data by `start_from`: standardisation, and the constant law that training starts at.
@@ -143,8 +157,12 @@ class CovarianceHead(nn.Module):
         self.from_latent = nn.Linear(latent, hidden)
         self.gather = nn.Linear(joints * hidden, hidden)
         self.mix = nn.Linear(2 * hidden, hidden)
-        self.ellipse = nn.Linear(hidden, 3)
-        self.ellipse_bias = nn.Parameter(torch.zeros(joints, 3))
+        free = form in ("factor", "precision")
+        self.entries = nn.Linear(hidden, size * size) if free else None
+        if free:
+            self.register_buffer("start_factor", torch.eye(size))
+        self.ellipse = None if free else nn.Linear(hidden, 3)
+        self.ellipse_bias = None if free else nn.Parameter(torch.zeros(joints, 3))
         self.deviation = nn.Linear(hidden, 2 * rank) if rank else None
         self.deviation_bias = nn.Parameter(torch.zeros(joints, 2 * rank)) if rank else None
         self.taylor = nn.Linear(hidden, 2)
@@ -155,7 +173,7 @@ class CovarianceHead(nn.Module):
 
     def reset(self) -> None:
         """Draw the weights anew. Output layers start small: the law starts next to the constant one."""
-        small = [self.ellipse, self.taylor] + ([self.deviation] if self.deviation is not None else [])
+        small = [layer for layer in (self.ellipse, self.taylor, self.deviation, self.entries) if layer is not None]
         for layer in (self.embed, self.from_latent, self.gather, self.mix):
             layer.reset_parameters()
         with torch.no_grad():
@@ -191,10 +209,12 @@ class CovarianceHead(nn.Module):
             self.log_degrees.fill_(math.log(degrees_of_freedom - 2.0))
         sigma = scatter.diagonal().sqrt()
         correlation = scatter / sigma[:, None] / sigma[None, :]
-        values, vectors = torch.linalg.eigh(correlation.double())
-        root = (vectors * values.clamp_min(1e-6).sqrt()) @ vectors.T
+        root = _symmetric_power(correlation, 0.5)
         self.start_root.copy_(root)
         self.root.copy_(root)
+        if self.form in ("factor", "precision"):
+            free = scatter * (1.0 - sum(taylor_shares))
+            self.start_factor.copy_(_symmetric_power(free, 0.5 if self.form == "factor" else -0.5))
         self.start_sigma.copy_(sigma * (1.0 - sum(taylor_shares)) ** 0.5)
         for i, term in enumerate((seen.gradient, seen.curvature)):
             trace = term.diagonal(dim1=-2, dim2=-1).sum(-1).mean()
@@ -212,23 +232,50 @@ class CovarianceHead(nn.Module):
         log_scale = _LOG_RANGE * torch.tanh((self.taylor(whole)) / _LOG_RANGE)
         taylor = self.start_taylor * log_scale.exp()
         k1, k2 = taylor[:, 0], taylor[:, 1]
-        factor, deviation = self._factor(hidden)
-        k3 = factor @ factor.transpose(1, 2)
-        scatter = k1[:, None, None] * seen.gradient + k2[:, None, None] * seen.curvature + k3
         size = 2 * self.joints
-        trace = scatter.diagonal(dim1=-2, dim2=-1).sum(-1) / size
-        eye = torch.eye(size, dtype=scatter.dtype, device=scatter.device)
-        floor = (RELATIVE_FLOOR * trace + ABSOLUTE_FLOOR)[:, None, None] * eye
+        eye = torch.eye(size, dtype=hidden.dtype, device=hidden.device)
+        deviation = hidden.new_zeros(hidden.shape[0], size, 1)
+        if self.form == "correlation":
+            factor, deviation = self._factor(hidden)
+        elif self.form == "diagonal":
+            factor = torch.diag_embed(self._sigma(hidden)[0].flatten(1))
+        else:
+            factor = self._free(whole)
+        k3 = factor @ factor.transpose(1, 2)
+        if self.form == "precision":
+            k1, k2 = torch.zeros_like(k1), torch.zeros_like(k2)
+            k3 = torch.linalg.inv((k3 + RELATIVE_FLOOR * self._mean_diagonal(k3) * eye).double()).to(k3.dtype)
+            k3 = (k3 + k3.transpose(1, 2)) / 2
+        gradient, curvature = k1[:, None, None] * seen.gradient, k2[:, None, None] * seen.curvature
+        scatter = gradient + curvature + k3
+        floor = (RELATIVE_FLOOR * self._mean_diagonal(scatter) + ABSOLUTE_FLOOR) * eye
         scale = self.calibration.repeat_interleave(2)
         calibrated = scale[:, None] * scale * (1.0 - self.shrinkage + self.shrinkage * self.own_blocks)
-        return Covariance((scatter + floor) * calibrated, k1, k2, k3 + floor, deviation)
+        return Covariance((scatter + floor) * calibrated, k1, k2, gradient, curvature, k3 + floor, deviation, factor)
+
+    @staticmethod
+    def _mean_diagonal(matrix: Tensor) -> Tensor:
+        """(N, 1, 1) of (N, D, D)."""
+        return matrix.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None]
+
+    def _free(self, whole: Tensor) -> Tensor:
+        """A(x), (N, 2J, 2J), around the constant one; deviations in units of the typical sigma."""
+        assert self.entries is not None
+        size = 2 * self.joints
+        scale = self.start_factor.square().sum().div(size).sqrt()
+        return self.start_factor + scale * self.entries(whole).unflatten(-1, (size, size))
+
+    def _sigma(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Sigmas (N, J, 2) of x and y, and the raw slope (N, J) of y by x."""
+        assert self.ellipse is not None and self.ellipse_bias is not None
+        raw = self.ellipse(hidden) + self.ellipse_bias
+        log_sigma = _LOG_RANGE * torch.tanh(raw[..., :2] / _LOG_RANGE)
+        return self.start_sigma.reshape(self.joints, 2) * log_sigma.exp(), raw[..., 2]
 
     def _factor(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """L [R, U]: (N, 2J, 2J + r), and U alone."""
-        raw = self.ellipse(hidden) + self.ellipse_bias
-        log_sigma = _LOG_RANGE * torch.tanh(raw[..., :2] / _LOG_RANGE)
-        sigma = self.start_sigma.reshape(self.joints, 2) * log_sigma.exp()
-        slope = 2.0 * torch.tanh(raw[..., 2] / 2.0)
+        sigma, slope = self._sigma(hidden)
+        slope = 2.0 * torch.tanh(slope / 2.0)
         columns = [self.root.expand(hidden.shape[0], -1, -1)]
         if self.deviation is not None:
             deviation = (self.deviation(hidden) + self.deviation_bias).unflatten(-1, (2, self.rank)).flatten(1, 2)
@@ -241,3 +288,9 @@ class CovarianceHead(nn.Module):
         x = sigma[..., 0, None] * stacked[:, :, 0]
         y = sigma[..., 1, None] * (slope[..., None] * stacked[:, :, 0] + stacked[:, :, 1]) / (1 + slope**2).sqrt()[..., None]
         return torch.stack([x, y], dim=2).flatten(1, 2), deviation
+
+
+def _symmetric_power(matrix: Tensor, power: float) -> Tensor:
+    """Of a symmetric positive semi-definite matrix (D, D), float64; tiny eigenvalues are lifted."""
+    values, vectors = torch.linalg.eigh(matrix.double())
+    return (vectors * values.clamp_min(1e-6 * values.mean().item()).pow(power)) @ vectors.T

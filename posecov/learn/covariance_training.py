@@ -1,9 +1,10 @@
 """The second part of training: the covariance head, on cached features of the frozen mean.
 
 Phase 1 draws the predicted covariance towards pseudo-labels in the 2-Wasserstein distance; phase 2 minimises the negative
-log-likelihood. Both in the Taylor-induced parameterisation (`covariance_head`).
+log-likelihood. Both in the Taylor-induced parameterisation (`covariance_head`). Either phase can have any other loss.
 """
 
+import dataclasses
 import logging
 import math
 from collections.abc import Sequence
@@ -20,15 +21,18 @@ from posecov.errors import PosecovError
 from posecov.evaluation import fit_student_t
 from posecov.learn.checkpoint import Average, flatten_state, optimizer_tensors, part, restore_optimizer, save_checkpoint
 from posecov.learn.config import CovarianceConfig, PseudoLabelConfig, TrainConfig
-from posecov.learn.covariance_head import Covariance, CovarianceHead
+from posecov.learn.covariance_head import Covariance, CovarianceHead, JointFeatures
 from posecov.learn.features import FeatureSet, concatenate, follow
-from posecov.learn.losses import procrustes_wasserstein, student_t_nll
+from posecov.learn.losses import LossError, Prediction, Target, loss_named
 from posecov.learn.model import PoseModel
 from posecov.learn.pseudo_labels import pseudo_label_roots
 from posecov.learn.run import Clock, Run, progress
 from posecov.learn.schedule import warm_cosine
+from posecov.learn.steps import guarded_step
 
-PHASES = ("wasserstein", "nll")
+PHASES = ("phase 1", "phase 2")
+_LIKELIHOODS = ("student-t", "nll", "nll-precision", "nll-diagonal")
+_CHUNK = 256
 _AVERAGE_DECAY = 0.99
 _START_PEOPLE = 3000
 
@@ -65,7 +69,7 @@ def make_pseudo_labels(plain: FeatureSet, settings: PseudoLabelConfig, seed: int
         values = torch.where(rows, flatten(plain.points).double(), torch.nan).numpy()
     else:
         raise PosecovError(f"pseudo_labels.source {settings.source!r}: must be residuals or targets")
-    return torch.from_numpy(pseudo_label_roots(plain.features.latent.numpy(), values, settings, seed))
+    return torch.from_numpy(pseudo_label_roots(plain.space(settings.features), values, settings, seed))
 
 
 def train_covariance(
@@ -74,43 +78,46 @@ def train_covariance(
     """Train the covariance head through both phases, and keep the best in the run's best checkpoint.
 
     Best is the lowest validation negative log-likelihood after an epoch of phase 2 (of phase 1 when there is no phase 2).
-    The head is small: it trains on the CPU.
+    The head is small: it trains on the CPU. With ``mean_head`` trained or fresh, the mean head learns from the same losses.
 
     Args:
-        model: its mean is frozen; its head is trained in place.
+        model: its backbone is frozen; its heads are trained in place.
         resumed: tensors and facts of a checkpoint of this part, whose weights ``model`` holds, or None to start afresh.
 
     Raises:
-        PosecovError: the loss is not finite.
+        PosecovError: the loss is not finite; the checkpoints written before stay.
     """
     config, settings, head = run.config, run.config.covariance, model.to("cpu").covariance_head
-    head.train()
-    optimizer = torch.optim.AdamW(_groups(head, settings.weight_decay), lr=settings.lr)
+    learning = learning_parameters(model, settings)
+    optimizer = torch.optim.AdamW(_groups(learning, settings.weight_decay), lr=settings.lr)
     done, lowest = 0, math.inf
     if resumed is None:
         # Independent of how many random numbers the backbone took, which a resumed run does not.
         torch.manual_seed(config.seed)
         head.reset()
-        _start(head, cached.views, settings)
+        if settings.mean_head == "fresh":
+            model.mean_head.reset()
+        _start(model, cached.views, settings)
         ratio = residual_ratio(cached)
         log.info("errors of the training people are %.2f times those of the validation people (median)", ratio)
-        average = Average(head.state_dict(), _AVERAGE_DECAY)
+        average = Average(_learned_state(model, settings), _AVERAGE_DECAY)
     else:
         tensors, facts = resumed
         restore_optimizer(optimizer, tensors)
-        average = Average(head.state_dict(), _AVERAGE_DECAY)
+        average = Average(_learned_state(model, settings), _AVERAGE_DECAY)
         average.state, average.steps = part("average", tensors), facts["average_steps"]
         done = facts["epoch"]
         lowest = math.inf if facts["lowest"] is None else facts["lowest"]
-    plan = [("wasserstein", i) for i in range(settings.wasserstein_epochs)] + [("nll", i) for i in range(settings.nll_epochs)]
+    plan = [("phase 1", i) for i in range(settings.phase1_epochs)] + [("phase 2", i) for i in range(settings.phase2_epochs)]
     for number, (phase, epoch) in enumerate(plan):
         if number < done:
             continue
         clock = Clock(math.inf)
         row: dict[str, Any] = {"part": phase, "epoch": epoch + 1} | _train_epoch(
-            config, head, average, optimizer, cached, phase, epoch
+            config, model, average, optimizer, cached, phase, epoch
         )
-        row |= validate(average, head, cached.validation, settings)
+        averaged = averaged_model(model, average)
+        row |= validate(averaged, cached.validation, settings)
         row |= {"images_per_second": clock.count(len(cached.views[0].labelled)), "seconds": clock.seconds}
         run.record(row)
         facts = {
@@ -119,23 +126,48 @@ def train_covariance(
         }  # fmt: skip
         if row["validation_nll"] < lowest and phase == plan[-1][0]:
             lowest = row["validation_nll"]
-            weights = model.state_dict() | {f"covariance_head.{name}": value for name, value in average.state.items()}
-            save_checkpoint(run.best, flatten_state("model", weights), facts | {"validation_nll": lowest})
+            best = flatten_state("model", averaged.state_dict())
+            save_checkpoint(run.best, best, facts | {"validation_nll": lowest})
         state = flatten_state("model", model.state_dict()) | flatten_state("average", average.state)
         facts |= {"lowest": lowest if math.isfinite(lowest) else None}
         save_checkpoint(run.last, state | optimizer_tensors(optimizer), facts)
 
 
-def validate(average: Average, head: CovarianceHead, seen: FeatureSet, settings: CovarianceConfig) -> dict[str, float]:
-    """Negative log-likelihood per person and shares of the trace, of the averaged weights on people that train nothing."""
-    averaged = CovarianceHead(head.channels, head.joints, head.latent, head.hidden, head.rank)
-    averaged.load_state_dict(average.state)
-    averaged.eval()
+def learning_parameters(model: PoseModel, settings: CovarianceConfig) -> list[tuple[str, nn.Parameter]]:
+    """Names and parameters that this part trains."""
+    prefixes = ("covariance_head.",) if settings.mean_head == "frozen" else ("covariance_head.", "mean_head.")
+    return [(name, parameter) for name, parameter in model.named_parameters() if name.startswith(prefixes)]
+
+
+def _learned_state(model: PoseModel, settings: CovarianceConfig) -> dict[str, Tensor]:
+    prefixes = ("covariance_head.",) if settings.mean_head == "frozen" else ("covariance_head.", "mean_head.")
+    return {name: value for name, value in model.state_dict().items() if name.startswith(prefixes)}
+
+
+def averaged_model(model: PoseModel, average: Average) -> PoseModel:
+    """A copy of the model with the averaged weights."""
+    averaged = PoseModel(model.config, model.joints, pretrained=False)
+    averaged.load_state_dict(model.state_dict() | average.state)
+    return averaged.eval()
+
+
+def predict(model: PoseModel, seen: FeatureSet, settings: CovarianceConfig) -> tuple[np.ndarray, Covariance]:
+    """Means (N, 2J) float64 and covariance terms of cached people, crop pixels; no gradient."""
+    means, parts = [], []
     with torch.inference_mode():
-        predicted = averaged(seen.features)
-    nu = law_degrees(averaged, settings)
-    nll = law.negative_log_likelihood(seen.residuals(), predicted.scatter.double().numpy(), nu).mean()
-    return {"validation_nll": float(nll), "degrees_of_freedom": nu} | term_shares(predicted, seen)
+        for start in range(0, len(seen.labelled), _CHUNK):
+            features = _look(model, seen.at(torch.arange(start, min(start + _CHUNK, len(seen.labelled)))), settings)
+            means.append(features.mean)
+            parts.append(model.covariance_head(features))
+    return torch.cat(means).double().numpy(), Covariance(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+
+
+def validate(model: PoseModel, seen: FeatureSet, settings: CovarianceConfig) -> dict[str, float]:
+    """Negative log-likelihood per person and shares of the trace, on people that train nothing."""
+    mean, predicted = predict(model, seen, settings)
+    nu = law_degrees(model.covariance_head, settings)
+    nll = law.negative_log_likelihood(seen.residuals(mean), predicted.scatter.double().numpy(), nu).mean()
+    return {"validation_nll": float(nll), "degrees_of_freedom": nu} | term_shares(predicted)
 
 
 def residual_ratio(cached: Cached) -> float:
@@ -147,35 +179,55 @@ def residual_ratio(cached: Cached) -> float:
     return training / max(validation, 1e-12)
 
 
-def term_shares(predicted: Covariance, seen: FeatureSet) -> dict[str, float]:
+def term_shares(predicted: Covariance) -> dict[str, float]:
     """Mean share of the scatter's trace that the gradient and the curvature term carry; the free term has the rest."""
 
     def trace(matrix: Tensor) -> Tensor:
         return matrix.diagonal(dim1=-2, dim2=-1).sum(-1)
 
-    first, second = predicted.k1 * trace(seen.features.gradient), predicted.k2 * trace(seen.features.curvature)
+    first, second = trace(predicted.gradient_term), trace(predicted.curvature_term)
     whole = first + second + trace(predicted.k3)
     return {"k1_share": (first / whole).mean().item(), "k2_share": (second / whole).mean().item()}
 
 
 def law_degrees(head: CovarianceHead, settings: CovarianceConfig) -> float:
     """Degrees of freedom of the law a head was trained under; inf for a Gaussian."""
-    return math.inf if math.isinf(settings.degrees_of_freedom) else float(head.degrees_of_freedom().detach())
+    return math.inf if math.isinf(settings.law_degrees) else float(head.degrees_of_freedom().detach())
 
 
-def _start(head: CovarianceHead, views: Sequence[FeatureSet], settings: CovarianceConfig) -> None:
+def _start(model: PoseModel, views: Sequence[FeatureSet], settings: CovarianceConfig) -> None:
     """Start at a constant law: the likeliest scatter of all training errors."""
+    if settings.mean_head == "fresh":
+        # Everybody's errors are those of a mean that knows nothing yet.
+        views = [dataclasses.replace(view, features=_look_at_all(model, view, settings)) for view in views]
     residuals = np.concatenate([seen.residuals() for seen in views])
     # A few thousand people fix 406 numbers well; the fit's time grows with the number of patterns of missing labels.
     some = np.linspace(0, len(residuals) - 1, min(len(residuals), _START_PEOPLE)).astype(int)
-    scatter, _ = fit_student_t(residuals[some], settings.degrees_of_freedom)
+    scatter, _ = fit_student_t(residuals[some], settings.law_degrees)
+    if settings.start == "isotropic":
+        scatter = np.eye(len(scatter)) * np.trace(scatter) / len(scatter)
     shares = (settings.gradient_share, settings.curvature_share)
-    head.start_from(views[0].features, torch.from_numpy(scatter).float(), settings.degrees_of_freedom, shares)
+    model.covariance_head.start_from(views[0].features, torch.from_numpy(scatter).float(), settings.law_degrees, shares)
+
+
+def _look(model: PoseModel, seen: FeatureSet, settings: CovarianceConfig) -> JointFeatures:
+    """What the covariance head sees: from the cache, or anew where the mean head learns."""
+    if settings.mean_head == "frozen":
+        return seen.features
+    return model.look(seen.maps.float(), seen.features.latent)
+
+
+def _look_at_all(model: PoseModel, seen: FeatureSet, settings: CovarianceConfig) -> JointFeatures:
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(seen.labelled), _CHUNK):
+            parts.append(_look(model, seen.at(torch.arange(start, min(start + _CHUNK, len(seen.labelled)))), settings))
+    return JointFeatures(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
 
 def _train_epoch(
     config: TrainConfig,
-    head: CovarianceHead,
+    model: PoseModel,
     average: Average,
     optimizer: torch.optim.Optimizer,
     cached: Cached,
@@ -184,13 +236,14 @@ def _train_epoch(
 ) -> dict[str, float]:
     """One pass over the training people, each in a view drawn for this epoch."""
     settings = config.covariance
-    epochs = {"wasserstein": settings.wasserstein_epochs, "nll": settings.nll_epochs}[phase]
+    epochs = {"phase 1": settings.phase1_epochs, "phase 2": settings.phase2_epochs}[phase]
     people = len(cached.views[0].labelled)
     rng = np.random.default_rng((config.seed, PHASES.index(phase), epoch))
     order, drawn = rng.permutation(people), rng.integers(0, len(cached.views), size=people)
     steps = math.ceil(people / settings.batch)
     loss_sum = criterion_sum = 0.0
-    clock = Clock(math.inf)
+    clock, learning = Clock(math.inf), learning_parameters(model, settings)
+    model.covariance_head.train()
     with progress() as bar:
         task = bar.add_task(f"{phase} {epoch + 1}/{epochs}", total=steps, status="")
         for step in range(steps):
@@ -199,42 +252,51 @@ def _train_epoch(
             rate = warm_cosine(epoch * steps + step, epochs * steps, settings.warmup)
             for group in optimizer.param_groups:
                 group["lr"] = settings.lr * rate
-            criterion, loss = _losses(head, batch, cached, torch.from_numpy(index), phase, settings)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            if not torch.isfinite(nn.utils.clip_grad_norm_(head.parameters(), settings.clip)):
-                raise PosecovError(
-                    f"{phase}, epoch {epoch + 1}, step {step}: the gradient is not finite; lower --covariance.lr"
-                )
-            optimizer.step()
-            average.update(head.state_dict())
+            where = f"{phase}, epoch {epoch + 1}, step {step}"
+            try:
+                criterion, loss = losses_of(model, batch, cached, torch.from_numpy(index), phase, settings)
+            except LossError as error:
+                raise PosecovError(f"{where}: {error}; lower --covariance.lr, or look at this batch's labels") from None
+            guarded_step(loss, learning, optimizer, settings.clip, where)
+            average.update(model.state_dict())
             loss_sum, criterion_sum = loss_sum + loss.item(), criterion_sum + criterion.item()
-            status = f"{phase} {criterion_sum / (step + 1):.2f}  {clock.count(len(index)):.0f} people/s"
+            status = f"{criterion_sum / (step + 1):.2f}  {clock.count(len(index)):.0f} people/s"
             bar.update(task, advance=1, status=status)
-    return {"loss": loss_sum / steps, phase: criterion_sum / steps, "learning_rate": settings.lr * rate}
+    return {"loss": loss_sum / steps, "criterion": criterion_sum / steps, "learning_rate": settings.lr * rate}
 
 
-def _losses(
-    head: CovarianceHead, batch: FeatureSet, cached: Cached, index: Tensor, phase: str, settings: CovarianceConfig
+def losses_of(
+    model: PoseModel, batch: FeatureSet, cached: Cached, index: Tensor, phase: str, settings: CovarianceConfig
 ) -> tuple[Tensor, Tensor]:
-    """The phase's criterion, and what is minimised: the criterion per coordinate, and the pulls towards the constant law."""
-    predicted = head(batch.features)
-    if not torch.isfinite(predicted.scatter).all():
-        raise PosecovError(f"{phase}: a predicted covariance is not finite; lower --covariance.lr")
-    size = predicted.scatter.shape[-1]
-    if phase == "wasserstein":
+    """The phase's criterion per person, and what is minimised: that per coordinate, and the pulls towards the constant law.
+
+    Everything is divided by the typical sigma first, so that squared distances and likelihoods weigh alike; a likelihood's
+    criterion is reported in crop pixels all the same.
+    """
+    name = settings.phase1_loss if phase == "phase 1" else settings.phase2_loss
+    head, chosen = model.covariance_head, loss_named(name)
+    features = _look(model, batch, settings)
+    predicted = head(features)
+    size, unit = predicted.scatter.shape[-1], head.start_sigma.square().mean().sqrt()
+    rows = joint_mask_to_rows(batch.labelled)
+    # Only the Student-t likelihood speaks of the scatter; every other loss of the covariance.
+    spread = 1.0 if name == "student-t" else law.covariance_from_scatter(np.eye(1), settings.law_degrees).item()
+    factor_unit = 1.0 / unit if head.form == "precision" else unit
+    root = None
+    if chosen.pseudo:
         assert cached.roots is not None
-        root = follow(cached.roots[index], batch.linear, batch.mirrored, cached.permutation)
-        spread = law.covariance_from_scatter(np.eye(1), settings.degrees_of_freedom).item()
-        criterion = procrustes_wasserstein(predicted.scatter * spread, root, batch.labelled).mean()
-        loss = criterion / head.start_sigma.square().mean() / size
-    else:
-        nu = None if math.isinf(settings.degrees_of_freedom) else head.degrees_of_freedom()
-        criterion = student_t_nll(flatten(batch.points) - batch.features.mean, predicted.scatter, batch.labelled, nu).mean()
-        loss = criterion / size
+        root = follow(cached.roots[index], batch.linear, batch.mirrored, cached.permutation) / unit
+    criterion = chosen.function(
+        Prediction(features.mean / unit, predicted.scatter * (spread / unit**2), predicted.factor / factor_unit),
+        Target(flatten(batch.points) / unit, rows, root),
+        head.degrees_of_freedom() if name == "student-t" else None,
+    ).mean()
     deviation = predicted.deviation.square().sum((1, 2)).mean() / size
     correlation = (head.root - head.start_root).square().sum() / size
-    return criterion, loss + settings.deviation_decay * deviation + settings.correlation_decay * correlation
+    loss = criterion / size + settings.deviation_decay * deviation + settings.correlation_decay * correlation
+    if name in _LIKELIHOODS:
+        criterion = criterion + rows.sum(-1).double().mean() * unit.log()
+    return criterion, loss
 
 
 def _pick(views: Sequence[FeatureSet], drawn: np.ndarray, index: np.ndarray) -> FeatureSet:
@@ -245,8 +307,8 @@ def _pick(views: Sequence[FeatureSet], drawn: np.ndarray, index: np.ndarray) -> 
     return concatenate(parts).at(place.argsort())
 
 
-def _groups(head: CovarianceHead, decay: float) -> list[dict[str, Any]]:
+def _groups(learning: Sequence[tuple[str, nn.Parameter]], decay: float) -> list[dict[str, Any]]:
     """Matrices decay; biases, the learned correlation and the degrees of freedom do not."""
-    matrices = [p for name, p in head.named_parameters() if name.endswith(".weight")]
-    rest = [p for name, p in head.named_parameters() if not name.endswith(".weight")]
+    matrices = [parameter for name, parameter in learning if name.endswith(".weight")]
+    rest = [parameter for name, parameter in learning if not name.endswith(".weight")]
     return [{"params": matrices, "weight_decay": decay}, {"params": rest, "weight_decay": 0.0}]

@@ -1,7 +1,6 @@
 """A checkpoint to one self-contained ONNX file, checked against torch before it is written."""
 
 import io
-import math
 import tempfile
 import warnings
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from posecov.files import write_atomic
 from posecov.learn.backbone import normalisation
 from posecov.learn.checkpoint import load_checkpoint, part
 from posecov.learn.config import TrainConfig
+from posecov.learn.covariance_training import law_degrees
 from posecov.learn.model import PoseModel, normalise
 from posecov.metadata import KEY, ModelMetadata
 from posecov.model import PoseModel as OnnxModel
@@ -77,13 +77,13 @@ def load_model(path: Path | str) -> tuple[PoseModel, TrainConfig, dict]:
 
 def degrees_of_freedom(model: PoseModel, config: TrainConfig) -> float:
     """Of the law that the model was trained and calibrated under; inf for a Gaussian."""
-    if math.isinf(config.covariance.degrees_of_freedom):
-        return math.inf
-    return float(model.covariance_head.degrees_of_freedom().detach())
+    return law_degrees(model.covariance_head, config.covariance)
 
 
 def to_onnx(model: PoseModel, config: TrainConfig, description: dict) -> bytes:
     """The bytes of an ONNX file with its metadata inside."""
+    if config.model.scatter == "precision":
+        raise PosecovError(f"{config.name}: predicts a precision, and ONNX has no inverse; train with another --model.scatter")
     nu = degrees_of_freedom(model, config)
     mean, std = normalisation(config.model.backbone)
     metadata = ModelMetadata(

@@ -20,6 +20,9 @@ from posecov.skeleton import Skeleton
 # Augmentation draws from (seed, epoch, index); cached views must not repeat an epoch of the mean's training.
 _FIRST_VIEW_EPOCH = 100_000
 
+_REST = ("points", "labelled", "linear", "mirrored", "maps", "pooled", "pixels")
+_THUMBNAIL = 16
+
 log = logging.getLogger(__name__)
 
 
@@ -32,6 +35,9 @@ class FeatureSet:
         points: (N, J, 2) crop pixels, 0 without a label.
         labelled: (N, J) bool.
         linear: (N, 2, 2), mirrored: (N,): how this crop lies relative to the plain crop; see `samples.Batch`.
+        maps: (N, C, h, w) float16, the feature maps below the mean head; empty, (N, 0), unless the mean head is to learn on.
+        pooled: (N, B) the backbone's last level, averaged over positions.
+        pixels: (N, 256) the crop in grey, 16 x 16.
     """
 
     features: JointFeatures
@@ -39,17 +45,26 @@ class FeatureSet:
     labelled: Tensor
     linear: Tensor
     mirrored: Tensor
+    maps: Tensor
+    pooled: Tensor
+    pixels: Tensor
 
-    def residuals(self) -> np.ndarray:
-        """(N, 2J) float64 label minus mean, NaN without a label."""
-        difference = self.points.double() - self.features.mean.unflatten(1, (-1, 2)).double()
+    def residuals(self, mean: np.ndarray | None = None) -> np.ndarray:
+        """(N, 2J) float64 label minus mean (the cached one, or (N, 2J) of another), NaN without a label."""
+        means = self.features.mean if mean is None else torch.from_numpy(mean)
+        difference = self.points.double() - means.unflatten(1, (-1, 2)).double()
         difference[~self.labelled] = torch.nan
         return difference.flatten(1).numpy()
+
+    def space(self, name: str) -> np.ndarray:
+        """(N, M) features to search neighbours in: ``latent``, ``backbone``, ``joints`` (those under each joint) or ``input``."""
+        spaces = {"latent": self.features.latent, "backbone": self.pooled, "joints": self.features.joints, "input": self.pixels}
+        return spaces[name].flatten(1).numpy()
 
     def at(self, index: Tensor) -> "FeatureSet":
         """Some of the people."""
         features = JointFeatures(*(tensor[index] for tensor in self.features))
-        return FeatureSet(features, self.points[index], self.labelled[index], self.linear[index], self.mirrored[index])
+        return FeatureSet(features, *(getattr(self, name)[index] for name in _REST))
 
 
 def extract_features(
@@ -58,10 +73,11 @@ def extract_features(
     """Run the frozen network over all records.
 
     Args:
+        config: with a mean head that learns on, the feature maps are kept too: C h w half floats a person.
         view: 0 for the plain crop, else the number of an augmented one.
     """
     model.to(device).to(memory_format=torch.channels_last).eval()
-    augment = config.augment if view else None
+    augment, keep = config.augment if view else None, config.covariance.mean_head != "frozen"
     size, padding = config.model.input_size, config.model.padding
     dataset = CropDataset(records, skeleton, size, padding, augment, config.seed, _FIRST_VIEW_EPOCH + view)
     pixel = normalisation(config.model.backbone)
@@ -70,8 +86,13 @@ def extract_features(
         task = bar.add_task(f"features, view {view}", total=len(records), status="")
         for batch in batches(dataset, np.arange(len(records)), 50, config.workers):
             images = normalise(batch.crops.to(device), *pixel).contiguous(memory_format=torch.channels_last)
-            features = JointFeatures(*(tensor.cpu() for tensor in model.seen(images)))
-            parts.append(FeatureSet(features, batch.points, batch.labelled, batch.linear, batch.mirrored))
+            below = model.features(images)
+            features = JointFeatures(*(tensor.cpu() for tensor in model.look(below.maps, below.latent)))
+            maps = below.maps.half().cpu().contiguous() if keep else batch.points.new_zeros(len(batch.crops), 0).half()
+            grey = batch.crops.float().mean(-1, keepdim=True).permute(0, 3, 1, 2)
+            pixels = torch.nn.functional.adaptive_avg_pool2d(grey, _THUMBNAIL).flatten(1)
+            rest = (batch.points, batch.labelled, batch.linear, batch.mirrored, maps, below.pooled.cpu(), pixels)
+            parts.append(FeatureSet(features, *rest))
             bar.update(task, advance=len(batch.crops), status=f"{clock.count(len(batch.crops)):.0f} images/s")
     return concatenate(parts)
 
@@ -79,20 +100,19 @@ def extract_features(
 def concatenate(parts: Sequence[FeatureSet]) -> FeatureSet:
     """Several groups of people as one."""
     features = JointFeatures(*(torch.cat(tensors).clone() for tensors in zip(*(p.features for p in parts), strict=True)))
-    rest = [torch.cat([getattr(p, name) for p in parts]).clone() for name in ("points", "labelled", "linear", "mirrored")]
+    rest = [torch.cat([getattr(p, name) for p in parts]).clone() for name in _REST]
     return FeatureSet(features, *rest)
 
 
 def to_tensors(seen: FeatureSet) -> dict[str, Tensor]:
     """Flat names to tensors, for the cache file."""
-    names = ("points", "labelled", "linear", "mirrored")
-    return {f"features.{k}": v for k, v in seen.features._asdict().items()} | {n: getattr(seen, n) for n in names}
+    return {f"features.{k}": v for k, v in seen.features._asdict().items()} | {n: getattr(seen, n) for n in _REST}
 
 
 def from_tensors(tensors: dict[str, Tensor]) -> FeatureSet:
     """The inverse of `to_tensors`."""
     features = JointFeatures(*(tensors[f"features.{name}"] for name in JointFeatures._fields))
-    return FeatureSet(features, tensors["points"], tensors["labelled"], tensors["linear"], tensors["mirrored"])
+    return FeatureSet(features, *(tensors[name] for name in _REST))
 
 
 def follow(root: Tensor, linear: Tensor, mirrored: Tensor, permutation: Tensor) -> Tensor:

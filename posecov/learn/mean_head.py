@@ -50,10 +50,17 @@ class MeanHead(nn.Module):
         super().__init__()
         self.joints, self.basis_count = joints, basis
         self.maps = nn.Conv2d(channels, joints + basis, 1)
-        self.steering = nn.Parameter(torch.randn(joints, basis, latent) / (latent * basis) ** 0.5)
+        self.steering = nn.Parameter(torch.empty(joints, basis, latent))
+        self.reset()
         centres = (torch.arange(input_size // stride) + 0.5) * stride - 0.5
         y, x = torch.meshgrid(centres, centres, indexing="ij")
         self.register_buffer("positions", torch.stack([x.reshape(-1), y.reshape(-1)], dim=1), persistent=False)
+
+    @torch.no_grad()
+    def reset(self) -> None:
+        """Draw the weights anew."""
+        self.maps.reset_parameters()
+        self.steering.normal_(std=(self.steering.shape[1] * self.steering.shape[2]) ** -0.5)
 
     def forward(self, features: Tensor, latent: Tensor) -> MeanOutput:
         """Features (N, C, h, w) and latent (N, m) to means in crop pixels."""
@@ -79,18 +86,38 @@ class MeanHead(nn.Module):
 
     def hessians(self, output: MeanOutput) -> Tensor:
         """Second derivatives of each coordinate of the mean, (N, 2J, m, m), crop pixels per unit of z squared."""
-        basis = output.basis
-        count, size = basis.shape[:2]
+        weights, cross = self._deviations(output), output.basis.transpose(1, 2)
+        return self._sandwich(weights, weights @ cross, output.probabilities @ cross, output.basis)
+
+    def taylor_terms(self, output: MeanOutput) -> tuple[Tensor, Tensor]:
+        """J J^T and [tr(H_i H_j)], both (N, 2J, 2J), crop pixels^2.
+
+        What `jacobian` and `hessians` give, sharing what they have in common.
+        """
         weights = self._deviations(output)
+        cross, basis = output.basis.transpose(1, 2), output.basis
+        first = weights @ cross
+        jacobian = (first.unflatten(1, (self.joints, 2)) @ self.steering).flatten(1, 2)
+        hessians = self._sandwich(weights, first, output.probabilities @ cross, basis).flatten(2)
+        return jacobian @ jacobian.transpose(1, 2), hessians @ hessians.transpose(1, 2)
+
+    def _sandwich(self, weights: Tensor, first: Tensor, centre: Tensor, basis: Tensor) -> Tensor:
+        """U_j^T E[(p - mu)(b - b_)(b - b_)^T] U_j, (N, 2J, m, m).
+
+        Args:
+            weights: (N, 2J, P) from `_deviations`.
+            first: (N, 2J, B) their moments with the basis maps.
+            centre: (N, J, B) expected basis maps.
+            basis: (N, B, P).
+        """
+        count, size = basis.shape[:2]
         products = (basis.unsqueeze(1) * basis.unsqueeze(2)).flatten(1, 2)
-        raw = (weights @ products.transpose(1, 2)).reshape(count, self.joints, 2, size, size)
-        first = (weights @ basis.transpose(1, 2)).reshape(count, self.joints, 2, size, 1)
-        centre = (output.probabilities @ basis.transpose(1, 2)).reshape(count, self.joints, 1, 1, size)
+        raw = (weights @ products.transpose(1, 2)).view(count, self.joints, 2, size, size)
         # sum_p w (b - b_)(b - b_)^T with sum_p w = 0: the term in b_ b_^T vanishes.
-        mixed = first * centre
+        mixed = first.view(count, self.joints, 2, size, 1) * centre.view(count, self.joints, 1, 1, size)
         third = raw - mixed - mixed.transpose(-1, -2)
         steering = self.steering.unsqueeze(1)
-        return (steering.transpose(-1, -2) @ third @ steering).flatten(1, 2)
+        return (steering.transpose(-1, -2) @ (third @ steering)).flatten(1, 2)
 
     def _deviations(self, output: MeanOutput) -> Tensor:
         """pi_j(p) (p_c - mu_jc) for every coordinate, (N, 2J, P). Sums to 0 over positions."""

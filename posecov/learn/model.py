@@ -1,6 +1,7 @@
 """The whole network: picture to mean and scatter."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ class ModelConfig:
         basis: number of basis maps of the mean head.
         hidden: width of the covariance head.
         rank: of the per-picture deviation from the learned correlation.
+        scatter: form of the free covariance term: ``correlation`` (ours), ``factor``, ``precision`` or ``diagonal``.
     """
 
     backbone: str = "tf_efficientnet_lite0"
@@ -38,6 +40,21 @@ class ModelConfig:
     basis: int = 12
     hidden: int = 64
     rank: int = 8
+    scatter: str = "correlation"
+
+
+class Features(NamedTuple):
+    """What lies below the heads.
+
+    Attributes:
+        maps: (N, C, S/8, S/8) of the decoder.
+        latent: (N, m), which steers the mean.
+        pooled: (N, B) the backbone's last level, averaged over positions.
+    """
+
+    maps: Tensor
+    latent: Tensor
+    pooled: Tensor
 
 
 class PoseModel(nn.Module):
@@ -64,7 +81,7 @@ class PoseModel(nn.Module):
         # Without this the latent's scale, and with it the meaning of k1 and k2, would be arbitrary.
         self.latent_norm = nn.LayerNorm(config.latent, elementwise_affine=False)
         self.mean_head = MeanHead(channels, joints, config.basis, config.latent, config.input_size, STRIDES[0])
-        self.covariance_head = CovarianceHead(channels, joints, config.latent, config.hidden, config.rank)
+        self.covariance_head = CovarianceHead(channels, joints, config.latent, config.hidden, config.rank, config.scatter)
 
     def train(self, mode: bool = True) -> "PoseModel":
         """As nn.Module's, but frozen stages stay as they are."""
@@ -72,30 +89,36 @@ class PoseModel(nn.Module):
         freeze_early_stages(self.backbone, self.config.frozen_stages)
         return self
 
-    def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised crops (N, 3, S, S) to a feature map (N, C, S/8, S/8) and a latent (N, m)."""
+    def features(self, images: Tensor) -> Features:
+        """What lies below the heads, of normalised crops (N, 3, S, S)."""
         levels = self.backbone(images)
-        latent = self.latent_norm(self.to_latent(levels[-1].mean(dim=(2, 3))))
+        pooled = levels[-1].mean(dim=(2, 3))
+        latent = self.latent_norm(self.to_latent(pooled))
         top = self.lateral[-1](levels[-1])
         for index in range(len(levels) - 2, -1, -1):
             top = nn.functional.interpolate(top, scale_factor=2.0, mode="nearest")
             top = self.merge[index](top + self.lateral[index](levels[index]))
-        return top, latent
+        return Features(top, latent, pooled)
 
     def mean(self, images: Tensor) -> MeanOutput:
         """Means only, for training the mean."""
-        features, latent = self.features(images)
-        return self.mean_head(features, latent)
+        below = self.features(images)
+        return self.mean_head(below.maps, below.latent)
 
-    def seen(self, images: Tensor) -> JointFeatures:
-        """What the covariance head sees of these crops, detached."""
-        features, latent = self.features(images)
-        output = self.mean_head(features, latent)
-        return joint_features(features, latent, output, self.mean_head)
+    def look(self, maps: Tensor, latent: Tensor, taylor: bool = True) -> JointFeatures:
+        """What the covariance head sees of feature maps and a latent; only its mean carries a gradient.
+
+        Args:
+            maps: (N, C, S/8, S/8). latent: (N, m).
+            taylor: False leaves the Taylor terms at zero, at no cost.
+        """
+        output = self.mean_head(maps, latent)
+        return joint_features(maps, latent, output, self.mean_head, taylor)._replace(mean=output.mean)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Covariance]:
         """Normalised crops (N, 3, S, S) to means (N, 2J) and covariance terms, crop pixels."""
-        seen = self.seen(images)
+        below = self.features(images)
+        seen = self.look(below.maps, below.latent)
         return seen.mean, self.covariance_head(seen)
 
 

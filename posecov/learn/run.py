@@ -18,7 +18,7 @@ from posecov.files import write_atomic
 from posecov.learn.config import TrainConfig, load_config
 
 COLUMNS = (
-    "part", "epoch", "loss", "error_px", "nll", "wasserstein", "validation_pck", "validation_error_px",
+    "part", "epoch", "loss", "error_px", "criterion", "validation_pck", "validation_error_px",
     "validation_nll", "k1_share", "k2_share", "degrees_of_freedom", "learning_rate", "images_per_second", "seconds",
 )  # fmt: skip
 
@@ -145,11 +145,11 @@ def _curves(history: Sequence[dict[str, Any]]) -> bytes:
     panels = {
         "mean: error, crop px": [("mean", "error_px", "train"), ("mean", "validation_error_px", "validation")],
         "mean: PCK@0.2": [("mean", "validation_pck", "validation")],
-        "phase 1: 2-Wasserstein, crop px$^2$": [("wasserstein", "wasserstein", "train")],
-        "NLL, nats per person, crop px": [
-            ("wasserstein", "validation_nll", "phase 1, validation"),
-            ("nll", "nll", "phase 2, train"),
-            ("nll", "validation_nll", "phase 2, validation"),
+        "phase 1: its loss per person": [("phase 1", "criterion", "train")],
+        "phase 2: its loss, and NLL in crop px, per person": [
+            ("phase 1", "validation_nll", "phase 1, validation NLL"),
+            ("phase 2", "criterion", "phase 2, train"),
+            ("phase 2", "validation_nll", "phase 2, validation NLL"),
         ],
     }
     figure = Figure(figsize=(11, 7), layout="constrained")

@@ -17,6 +17,7 @@ from posecov.learn.config import TrainConfig, check
 from posecov.learn.covariance_training import Cached, make_pseudo_labels, train_covariance
 from posecov.learn.datasets import Record, read_datasets, split_share, split_validation
 from posecov.learn.features import FeatureSet, extract_features, from_tensors, to_tensors
+from posecov.learn.losses import loss_named
 from posecov.learn.mean_training import load_mean, mean_weights, train_mean
 from posecov.learn.model import PoseModel
 from posecov.learn.run import Run
@@ -120,7 +121,7 @@ def train(config: TrainConfig) -> Run:
         if resumed is None:
             raise
         raise PosecovError(f"{run.last}: not a checkpoint of this recipe ({str(error).splitlines()[0][:120]})") from None
-    wanted = config.covariance.wasserstein_epochs + config.covariance.nll_epochs
+    wanted = config.covariance.phase1_epochs + config.covariance.phase2_epochs
     if wanted and (resumed is None or not resumed[1]["finished"]):
         train_covariance(run, model, cache(run, model, skeleton, people, device), resumed)
     return run
@@ -148,6 +149,7 @@ def cache(run: Run, model: PoseModel, skeleton: Skeleton, people: People, device
         "validation": _names(people.validation),
     }
     key |= {"views": config.covariance.views, "seed": config.seed, "augment": dataclasses.asdict(config.augment)}
+    key |= {"maps": config.covariance.mean_head != "frozen"}
     groups: list[FeatureSet] = []
     if path.exists():
         try:
@@ -167,7 +169,7 @@ def cache(run: Run, model: PoseModel, skeleton: Skeleton, people: People, device
         }
         save_checkpoint(path, tensors, {"key": key})
     roots = None
-    if config.covariance.wasserstein_epochs:
+    if any(loss_named(name).pseudo for name in config.covariance.losses):
         roots = _cached_roots(run, groups[1], key)
     return Cached(groups[1:], groups[0], roots, torch.from_numpy(skeleton.flip_permutation))
 

@@ -2,9 +2,8 @@ import pytest
 import torch
 
 from posecov.learn.calibration import shrink
-from posecov.learn.covariance_head import CovarianceHead, JointFeatures
+from posecov.learn.covariance_head import FORMS, CovarianceHead, JointFeatures
 from posecov.learn.covariance_training import term_shares
-from posecov.learn.features import FeatureSet
 
 JOINTS, LATENT, CHANNELS = 4, 5, 6
 SIZE = 2 * JOINTS
@@ -31,9 +30,9 @@ def _constant():
     return root @ root.T + torch.eye(SIZE)
 
 
-def _head(share=0.1, rank=2):
+def _head(share=0.1, rank=2, form="correlation"):
     torch.manual_seed(0)
-    head = CovarianceHead(CHANNELS, JOINTS, LATENT, hidden=8, rank=rank)
+    head = CovarianceHead(CHANNELS, JOINTS, LATENT, hidden=8, rank=rank, form=form)
     head.start_from(_seen(), _constant(), 5.0, (share, share))
     return head
 
@@ -50,9 +49,7 @@ def test_starts_at_the_constant_law():
 
 def test_taylor_terms_start_with_their_share():
     head, seen = _head(share=0.1), _seen(400)
-    predicted = head(seen)
-    nothing = torch.zeros(400)
-    shares = term_shares(predicted, FeatureSet(seen, nothing, nothing, nothing, nothing))
+    shares = term_shares(head(seen))
     assert 0.05 < shares["k1_share"] < 0.2
     assert 0.05 < shares["k2_share"] < 0.2
     without = _head(share=0.0)(seen)
@@ -67,10 +64,39 @@ def test_scatter_is_the_sum_of_its_terms():
     torch.testing.assert_close(predicted.scatter, terms)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("form", ["factor", "precision"])
+def test_free_forms_start_at_the_constant_law_too(form):
+    head = _head(share=0.0, form=form)
+    torch.nn.init.zeros_(head.entries.weight)
+    scatter = head(_seen()).scatter.detach()
+    tolerance = scatter.diagonal(dim1=1, dim2=2).mean() * 5e-3
+    torch.testing.assert_close(scatter, _constant().expand_as(scatter), rtol=1e-2, atol=float(tolerance))
+
+
+def test_the_free_factor_starts_at_the_symmetric_root():
+    head = _head(share=0.0, form="factor")
+    torch.testing.assert_close(head.start_factor, head.start_factor.T)
+    torch.testing.assert_close(head.start_factor @ head.start_factor, _constant(), rtol=1e-4, atol=1e-4)
+
+
+def test_diagonal_form_has_no_correlation():
+    scatter = _head(share=0.0, form="diagonal")(_seen()).scatter.detach()
+    assert torch.equal(scatter, torch.diag_embed(scatter.diagonal(dim1=1, dim2=2)))
+    assert scatter.diagonal(dim1=1, dim2=2).std(0).min() > 0
+
+
+def test_precision_form_is_the_inverse_of_its_factor():
+    head = _head(share=0.0, form="precision")
+    predicted = head(_seen())
+    product = predicted.k3 @ predicted.factor @ predicted.factor.mT
+    torch.testing.assert_close(product, torch.eye(SIZE).expand_as(product), rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("scale", [0.0, 1.0, 1e3])
-def test_positive_definite_in_float32_for_any_weights_and_input(seed, scale):
-    head = _head()
+def test_positive_definite_in_float32_for_any_weights_and_input(seed, scale, form):
+    head = _head(form=form)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in head.parameters():

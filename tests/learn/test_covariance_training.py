@@ -1,4 +1,5 @@
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -7,9 +8,10 @@ from test_covariance_head import JOINTS, SIZE, _constant, _head, _seen
 
 from posecov import law
 from posecov.learn.config import CovarianceConfig
-from posecov.learn.covariance_head import CovarianceHead
-from posecov.learn.covariance_training import Cached, _losses, _pick, term_shares
+from posecov.learn.covariance_head import FORMS, CovarianceHead
+from posecov.learn.covariance_training import Cached, _pick, losses_of, term_shares
 from posecov.learn.features import FeatureSet, follow
+from posecov.learn.losses import LOSSES
 from posecov.learn.schedule import warm_cosine
 
 PERMUTATION = torch.tensor([1, 0, 2, 3])
@@ -22,7 +24,13 @@ def _people(seed, count=6):
     mirrored = torch.arange(count) % 2 == 1
     turn[mirrored] = turn[mirrored] @ torch.diag(torch.tensor([-1.0, 1.0]))
     points = torch.randn(count, JOINTS, 2, generator=generator)
-    return FeatureSet(_seen(count, seed=seed), points, torch.ones(count, JOINTS, dtype=torch.bool), 1.3 * turn, mirrored)
+    labelled, maps = torch.ones(count, JOINTS, dtype=torch.bool), torch.zeros(count, 0)
+    return FeatureSet(_seen(count, seed=seed), points, labelled, 1.3 * turn, mirrored, maps, maps, maps)
+
+
+def _model(head):
+    """What `losses_of` needs of a model whose mean is frozen."""
+    return SimpleNamespace(covariance_head=head)
 
 
 def test_pick_keeps_people_and_views_together():
@@ -37,6 +45,8 @@ def test_pick_keeps_people_and_views_together():
 def test_phase_1_is_zero_when_the_covariance_is_the_pseudo_label_carried_along():
     """The root follows rotation, scale and mirror of the view, and is of the covariance, not of the scatter."""
     head, view = _head(), _people(3)
+    # The mean is right: what is left is the covariance's part.
+    view = dataclasses.replace(view, points=view.features.mean.unflatten(1, (JOINTS, 2)))
     settings = CovarianceConfig(degrees_of_freedom=5.0, correlation_decay=0.0, deviation_decay=0.0)
     covariance = head(view.features).scatter.detach().double() * 5.0 / 3.0
     # Carry the prediction back into plain crops: the inverse map, mirrored joints exchanged back.
@@ -47,12 +57,42 @@ def test_phase_1_is_zero_when_the_covariance_is_the_pseudo_label_carried_along()
     plain = torch.einsum("nab,nibjc,ndc->niajd", back, joints, back).flatten(3, 4).flatten(1, 2)
     roots = torch.from_numpy(law.symmetric_root(plain.numpy())).float()
     cached = Cached([view], view, roots, PERMUTATION)
-    criterion, loss = _losses(head, view, cached, torch.arange(6), "wasserstein", settings)
-    trace = covariance.diagonal(dim1=1, dim2=2).sum(-1).mean()
+    criterion, loss = losses_of(_model(head), view, cached, torch.arange(6), "phase 1", settings)
+    # Squared distances are in units of the typical sigma.
+    trace = covariance.diagonal(dim1=1, dim2=2).sum(-1).mean() / head.start_sigma.square().mean()
     assert criterion.item() < 1e-5 * trace.item()
     assert loss.item() < 1e-4
     wrong = dataclasses.replace(cached, permutation=torch.arange(JOINTS))
-    assert _losses(head, view, wrong, torch.arange(6), "wasserstein", settings)[0].item() > 1e-3 * trace.item()
+    assert losses_of(_model(head), view, wrong, torch.arange(6), "phase 1", settings)[0].item() > 1e-3 * trace.item()
+
+
+def test_a_likelihood_is_reported_in_crop_pixels():
+    head, view = _head(), _people(3)
+    settings = CovarianceConfig(phase2_loss="nll", correlation_decay=0.0, deviation_decay=0.0)
+    criterion, loss = losses_of(_model(head), view, Cached([view], view, None, PERMUTATION), torch.arange(6), "phase 2", settings)
+    scatter = head(view.features).scatter.detach().double().numpy()
+    expected = law.negative_log_likelihood(view.residuals(), scatter, np.inf).mean()
+    assert criterion.item() == pytest.approx(expected, rel=1e-5)
+    unit = head.start_sigma.square().mean().sqrt().log().item()
+    assert loss.item() == pytest.approx(expected / SIZE - unit, rel=1e-4)
+
+
+def test_every_loss_that_fits_the_form_has_a_finite_gradient():
+    for form in FORMS:
+        for name, chosen in LOSSES.items():
+            fits = chosen.form in ("none", form) or (chosen.form == "covariance" and form != "precision")
+            if not fits or (name == "wasserstein-bound" and form != "factor"):
+                continue
+            head, view = _head(form=form, share=0.0), _people(3)
+            view.labelled[0, 1] = False
+            roots = torch.from_numpy(law.symmetric_root(_constant().double().numpy())).float().expand(6, -1, -1)
+            settings = CovarianceConfig(phase2_loss=name)
+            cached = Cached([view], view, roots, PERMUTATION)
+            _, loss = losses_of(_model(head), view, cached, torch.arange(6), "phase 2", settings)
+            if name != "mse":
+                loss.backward()
+                assert all(p.grad is None or torch.isfinite(p.grad).all() for p in head.parameters()), (form, name)
+                assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in head.parameters()), (form, name)
 
 
 def test_decays_pull_towards_the_constant_law():
@@ -63,7 +103,7 @@ def test_decays_pull_towards_the_constant_law():
     cached = Cached([view], view, None, PERMUTATION)
 
     def loss(**named):
-        return _losses(head, view, cached, torch.arange(6), "nll", dataclasses.replace(settings, **named))[1].item()
+        return losses_of(_model(head), view, cached, torch.arange(6), "phase 2", dataclasses.replace(settings, **named))[1].item()
 
     assert loss(correlation_decay=2.0) - loss() == pytest.approx(2.0 * 0.01 * SIZE, rel=1e-3)
     deviation = head(view.features).deviation.square().sum((1, 2)).mean().item() / SIZE
@@ -105,7 +145,7 @@ def test_factor_by_hand():
 
 def test_shares_add_up_to_less_than_the_whole():
     head, view = _head(), _people(0)
-    shares = term_shares(head(view.features), view)
+    shares = term_shares(head(view.features))
     k3 = head(view.features).k3.diagonal(dim1=1, dim2=2).sum(-1)
     whole = head(view.features).scatter.diagonal(dim1=1, dim2=2).sum(-1)
     assert sum(shares.values()) + (k3 / whole).mean().item() == pytest.approx(1.0, rel=1e-5)

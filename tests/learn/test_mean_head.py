@@ -35,6 +35,15 @@ def test_hessians_equal_autograd():
         torch.testing.assert_close(closed[n], exact, rtol=1e-9, atol=1e-9)
 
 
+def test_taylor_terms_are_products_of_the_derivatives():
+    head, unary, basis, z = _head()
+    output = head.from_maps(unary, basis, z)
+    jacobian, hessians = head.jacobian(output), head.hessians(output)
+    gradient, curvature = head.taylor_terms(output)
+    torch.testing.assert_close(gradient, jacobian @ jacobian.mT)
+    torch.testing.assert_close(curvature, torch.einsum("niab,njba->nij", hessians, hessians))
+
+
 def test_the_latent_moves_the_mean():
     head, unary, basis, z = _head()
     first, second = head.from_maps(unary, basis, z).mean, head.from_maps(unary, basis, -z).mean

@@ -30,10 +30,10 @@ def test_a_run_leaves_settings_history_curves_and_checkpoints(tiny_run):
     with (tiny_run.folder / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert set(rows[0]) == set(COLUMNS)
-    assert [row["part"] for row in rows] == ["mean"] * 2 + ["wasserstein"] + ["nll"] * 2
+    assert [row["part"] for row in rows] == ["mean"] * 2 + ["phase 1"] + ["phase 2"] * 2
     assert all(float(row["images_per_second"]) > 0 for row in rows)
     best = load_checkpoint(tiny_run.best)[1]
-    assert best["validation_nll"] == pytest.approx(min(r["validation_nll"] for r in tiny_run.history if r["part"] == "nll"))
+    assert best["validation_nll"] == pytest.approx(min(r["validation_nll"] for r in tiny_run.history if r["part"] == "phase 2"))
     assert best["config"] == tiny_run.config.to_dict()
 
 
@@ -70,7 +70,7 @@ def test_resumes_bit_for_bit_from_the_middle_of_an_epoch(tiny, tiny_run, monkeyp
 def test_resumes_bit_for_bit_between_the_phases(tiny, tiny_run, monkeypatch):
     from posecov.learn import covariance_training
 
-    _stop_after(monkeypatch, covariance_training, "student_t_nll", 1)
+    _stop_after(monkeypatch, covariance_training, "losses_of", 4)
     with pytest.raises(_StopError):
         train(tiny)
     monkeypatch.undo()
@@ -90,7 +90,7 @@ def test_the_mean_learns(tiny, data_root):
     skeleton = load_skeleton("lsp14")
     settings = dataclasses.replace(tiny.mean, epochs=25, lr=6e-3, backbone_lr=1.0)
     tiny = dataclasses.replace(tiny, augment=AugmentConfig(rotation=5.0, misplaced=0.0, colour=0.0, occlude=0.0))
-    covariance = dataclasses.replace(tiny.covariance, wasserstein_epochs=0, nll_epochs=0)
+    covariance = dataclasses.replace(tiny.covariance, phase1_epochs=0, phase2_epochs=0)
     run = train(dataclasses.replace(tiny, mean=settings, covariance=covariance))
     validation = load_people(tiny).validation
     torch.manual_seed(0)
@@ -206,6 +206,13 @@ def test_unreadable_training_picture_names_the_file(tmp_path, data_root):
         ("covariance", {"views": -1}, "covariance.views"),
         ("covariance", {"gradient_share": 0.7}, "covariance.gradient_share"),
         ("covariance", {"degrees_of_freedom": 2.0}, "above 2"),
+        ("covariance", {"phase2_loss": "nonesuch"}, "wasserstein-procrustes"),
+        ("covariance", {"phase2_loss": "beta-nll"}, "needs --model.scatter diagonal"),
+        ("covariance", {"phase1_loss": "wasserstein-bound"}, "needs --model.scatter factor"),
+        ("covariance", {"mean_head": "thawed"}, "frozen or trained or fresh"),
+        ("model", {"scatter": "diagonal"}, "no Taylor terms"),
+        ("model", {"scatter": "round"}, "correlation or factor"),
+        ("data", {"mean_share": 0.0}, "data.mean_share"),
         ("model", {"backbone": "nonesuch"}, "timm knows no such model"),
         ("model", {"input_size": 100}, "multiple of 32"),
         ("model", {"backbone": "test_vit"}, "strides 8, 16 and 32"),
@@ -243,6 +250,29 @@ def test_a_gaussian_run_from_end_to_end(tiny):
     tensors, _ = load_checkpoint(run.best)
     assert all(torch.isfinite(value).all() for value in tensors.values())
     assert run.history[-1]["degrees_of_freedom"] == float("inf")
+
+
+@pytest.mark.parametrize("mean_head", ["trained", "fresh"])
+def test_the_mean_head_can_learn_on_while_the_backbone_is_frozen(tiny, tiny_run, mean_head):
+    covariance = dataclasses.replace(tiny.covariance, mean_head=mean_head, phase1_loss="wasserstein-bound", phase2_loss="nll")
+    covariance = dataclasses.replace(covariance, gradient_share=0.1, curvature_share=0.05)
+    model = dataclasses.replace(tiny.model, scatter="factor")
+    run = train(dataclasses.replace(tiny, covariance=covariance, model=model))
+    trained, before = part("model", load_checkpoint(run.best)[0]), part("model", load_checkpoint(tiny_run.best)[0])
+    assert not torch.equal(trained["mean_head.steering"], before["mean_head.steering"])
+    # The two runs trained the same mean before; what lies below its head stayed.
+    assert torch.equal(trained["lateral.0.weight"], before["lateral.0.weight"])
+    assert run.history[-1]["degrees_of_freedom"] == float("inf")
+
+
+def test_the_covariance_learns_from_the_people_that_the_mean_left(tiny, tmp_path):
+    people = load_people(dataclasses.replace(tiny, data=dataclasses.replace(tiny.data, mean_share=0.6)))
+    mean, rest = ({record.name for record in group} for group in (people.mean, people.covariance))
+    assert not mean & rest
+    assert len(mean) == 24
+    assert len(mean | rest) == 40
+    assert not (mean | rest) & {record.name for record in people.validation}
+    assert load_people(tiny).mean == load_people(tiny).covariance
 
 
 def test_normalise_stays_on_its_device():

@@ -20,5 +20,5 @@ def tiny_config(root: Path, out: Path) -> TrainConfig:
         ),
         mean=MeanConfig(epochs=2, batch=16, warmup=2),
         pseudo_labels=PseudoLabelConfig(neighbours=20, dimensions=4),
-        covariance=CovarianceConfig(views=1, wasserstein_epochs=1, nll_epochs=2, batch=16, warmup=2),
+        covariance=CovarianceConfig(views=1, phase1_epochs=1, phase2_epochs=2, batch=16, warmup=2),
     )  # fmt: skip

@@ -1,0 +1,21 @@
+"""The results page: our experiments beside the papers' numbers, and where they differ.
+
+    python tools/experiments/results.py [--from runs/experiments] [--out tools/experiments/README.md] [--quick]
+
+Reads what the other commands here left, copies their figures to figures/ beside the page, and says what is missing.
+Exit code 2 when nothing was run, or the page cannot be written.
+"""
+
+import sys
+
+
+def main() -> int:
+    """Run the command line."""
+    from posecov.learn.experiments.cells import run_command
+    from posecov.learn.experiments.results import ResultsOptions, write_page
+
+    return run_command("results", ResultsOptions, write_page)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
