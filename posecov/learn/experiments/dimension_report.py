@@ -64,7 +64,7 @@ def _figure(result: Mapping[str, Any], name: str) -> list[float | None]:
 def _quality(results: Results) -> str:
     text = (
         f"### Error against D\n\nNew samples of a known law, {len(results.seeds)} seeds of the networks, learning rate 1e-3 "
-        "with a cosine, floor of the covariance 1e-3 (standardised units), no further jitter. Deviation from the paper, for one CPU "
+        "with a cosine, floor of the covariance 1e-3 (standardised units), no further jitter. Unlike the paper, for one CPU "
         f"thread: epochs fall and batches grow with D, and networks are no wider than {dimensions.WIDEST}, as the table says; "
         "NLL:TIC is exact up to D = 8, with 4 probes beyond. In parentheses: seeds with steps left out because loss or "
         "gradient was not finite.\n\n"
@@ -153,8 +153,8 @@ def _checks(results: Results) -> str:
 def _gradients(results: Results) -> str:
     text = (
         "### Gradients at repeated eigenvalues\n\nGradient by the predicted factor, float64; of each loss, not finite + "
-        f"exploding (longer than {dimension_checks.EXPLODING:.0f} times the loss's median at generic predictions) of the draws, "
-        "and the largest over that median. `2-W by autograd` differentiates through the eigendecomposition.\n\n"
+        f"exploding (longer than {dimension_checks.EXPLODING:.0f} times the loss's median at generic predictions) of the "
+        "draws, and the largest over that median. `2-W by autograd` differentiates through the eigendecomposition.\n\n"
     )
     table = []
     for (d, name), places in results.gradients.items():

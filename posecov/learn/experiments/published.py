@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 DIMENSIONS = (4, 8, 12, 16, 20, 24, 28, 32)
 
-# ToSS, table 1: a training step of networks of width D^2 + 2 (their GPU), by D as in `DIMENSIONS`.
+# ToSS, table 1: a training step of networks of width D^2 + 2, by D as in `DIMENSIONS`.
 STEP_MILLISECONDS: Mapping[str, tuple[float, ...]] = {
     "NLL:TIC": (56.6, 56.8, 59.3, 95.5, 197.6, 448.6, 943.8, 1961.1),
     "2-W": (5.1, 5.4, 4.5, 4.4, 4.3, 4.1, 4.9, 5.2),

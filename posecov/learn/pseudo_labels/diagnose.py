@@ -66,7 +66,7 @@ def diagnose(folder: Path, out: Path, data_root: str = "", space: str = "", limi
 
     settings = config.pseudo_labels
     recipe = recipe_of(settings)
-    space = space or getattr(settings, "features", "latent")
+    space = space or settings.features
     try:
         table, asked = seen.space(space), held.space(space)
     except KeyError:

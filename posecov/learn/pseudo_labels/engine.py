@@ -57,7 +57,7 @@ def paper_recipe(k: int) -> Recipe:
 
 def recipe_of(config: PseudoLabelConfig) -> Recipe:
     """The recipe that the settings ask for. Raises PosecovError on one that is not known."""
-    name = getattr(config, "recipe", "ours")
+    name = config.recipe
     if name == "paper":
         return paper_recipe(config.neighbours)
     if name != "ours":
