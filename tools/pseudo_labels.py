@@ -1,6 +1,7 @@
 """Whether a run's pseudo-labels mean anything: pseudo against actual spread of held-out people, and their neighbours.
 
-    python tools/pseudo_labels.py runs/NAME --out DIR [--data-root DIR] [--space latent|backbone|joints|input] [--limit 500]
+    python tools/pseudo_labels.py runs/NAME --out DIR [--data-root DIR] [--space latent|backbone|joints|heatmaps|input]
+        [--limit 500]
 
 Writes pseudo_labels.png, neighbours.png and pseudo_labels.json into DIR. The run's mean must be trained. Exit code 2 when
 nothing could start.
@@ -26,7 +27,7 @@ class Options:
         out: folder of the results.
         data_root: folder with one folder per data set; POSECOV_DATA when not given.
         space: features that neighbours are near in; the run's own when not given.
-        limit: use at most this many training and validation people (0: all).
+        limit: use at most this many of the training people, and of the validation people, spread evenly (0: all).
         queries: people whose neighbours are shown.
     """
 

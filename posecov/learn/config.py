@@ -18,7 +18,7 @@ from posecov.learn.model import ModelConfig
 
 
 MEAN_HEADS = ("frozen", "trained", "fresh")
-SPACES = ("latent", "backbone", "joints", "input")
+SPACES = ("latent", "backbone", "joints", "heatmaps", "input")
 STARTS = ("constant", "isotropic")
 
 
@@ -82,13 +82,15 @@ class PseudoLabelConfig:
     Attributes:
         source: ``residuals`` of the trained mean, or ``targets`` as in the paper.
         features: where neighbours are near: the ``latent`` that steers the mean, the ``backbone``'s last level, the features
-            under the ``joints``, or the ``input``, the picture in grey at 16 x 16.
+            under the ``joints``, the ``heatmaps`` (place, spread, peak and entropy of each joint's softmax: how sure the mean
+            is), or the ``input``, the picture in grey at 16 x 16.
         recipe: ``ours``; or ``paper``: Mahalanobis distance over all dimensions, weights softmax(-d), everybody their own nearest
             neighbour, no correction of the bias, no shrinkage.
         neighbours: k.
         dimensions: of the whitened PCA of the features.
         effective: the temperature gives, on average, this fraction of k effective neighbours (1 / sum w^2).
-        shrinkage: towards the diagonal of each pseudo-covariance.
+        shrinkage: of each pseudo-covariance, whose variances stay.
+        towards: ``pooled``, everybody's correlation; or ``diagonal``, none.
         shuffled: neighbours drawn at random, as a control.
     """
 
@@ -99,6 +101,7 @@ class PseudoLabelConfig:
     dimensions: int = 8
     effective: float = 0.8
     shrinkage: float = 0.2
+    towards: str = "diagonal"
     shuffled: bool = False
 
 
@@ -222,6 +225,7 @@ def check(config: TrainConfig) -> None:
         ("pseudo_labels.neighbours", pseudo.neighbours, pseudo.neighbours >= 2, "at least 2"),
         ("pseudo_labels.dimensions", pseudo.dimensions, pseudo.dimensions >= 1, "at least 1"),
         ("pseudo_labels.effective", pseudo.effective, 0 < pseudo.effective < 1, "between 0 and 1"),
+        ("pseudo_labels.towards", pseudo.towards, pseudo.towards in ("pooled", "diagonal"), "pooled or diagonal"),
         ("pseudo_labels.shrinkage", pseudo.shrinkage, 0 <= pseudo.shrinkage <= 1, "from 0 to 1"),
         ("covariance.views", covariance.views, covariance.views >= 0, "not negative"),
         ("covariance.batch", covariance.batch, covariance.batch >= 1, "at least 1"),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from posecov.learn.backbone import normalisation
 from posecov.learn.config import TrainConfig
-from posecov.learn.covariance_head import JointFeatures
+from posecov.learn.covariance_head import STATISTICS, JointFeatures
 from posecov.learn.datasets import Record
 from posecov.learn.model import PoseModel, normalise
 from posecov.learn.run import Clock, progress
@@ -57,8 +57,13 @@ class FeatureSet:
         return difference.flatten(1).numpy()
 
     def space(self, name: str) -> np.ndarray:
-        """(N, M) features to search neighbours in: ``latent``, ``backbone``, ``joints`` (those under each joint) or ``input``."""
-        spaces = {"latent": self.features.latent, "backbone": self.pooled, "joints": self.features.joints, "input": self.pixels}
+        """(N, M) features to search neighbours in; `config.PseudoLabelConfig` explains the names."""
+        joints = self.features.joints
+        spaces = {"latent": self.features.latent, "backbone": self.pooled, "joints": joints, "input": self.pixels}
+        if name == "heatmaps":
+            # Their units are arbitrary: logarithms, nats, half crops.
+            shape = joints[..., -STATISTICS:].flatten(1).double()
+            return ((shape - shape.mean(0)) / shape.std(0).clamp_min(1e-9)).numpy()
         return spaces[name].flatten(1).numpy()
 
     def at(self, index: Tensor) -> "FeatureSet":

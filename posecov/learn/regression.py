@@ -48,7 +48,10 @@ class Fitted:
         The covariance has the floor and `RegressionConfig.jitter` on its diagonal; after a loss without one it is the identity.
         """
         network = self.network.eval()
-        members = len(network.seeds)
+        members, size = len(network.seeds), network.mean.inputs
+        shape = np.shape(x)
+        if len(shape) not in (2, 3) or shape[-1] != size or (len(shape) == 3 and shape[0] != members):
+            raise PosecovError(f"predict: x has the shape {shape}, but (N, {size}) or ({members}, N, {size}) is needed")
         means, covariances = [], []
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():

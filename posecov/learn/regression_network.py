@@ -86,6 +86,13 @@ class RegressionConfig:
         for name in filter(None, (self.loss, self.pretrain_loss)):
             if name not in LOSSES:
                 raise PosecovError(f"loss: {name!r} is none of {', '.join(LOSSES)}")
+        for name in ("epochs", "pretrain_epochs", "warmup_mean_epochs", "warmup_steps", "floor", "jitter"):
+            if getattr(self, name) < 0:
+                raise PosecovError(f"{name}: {getattr(self, name)} is negative")
+        if self.width is not None and self.width < 1:
+            raise PosecovError(f"width: {self.width} is not a positive number")
+        if self.degrees_of_freedom <= 2:
+            raise PosecovError(f"degrees_of_freedom: {self.degrees_of_freedom}, but a covariance needs more than 2")
         if self.pretrain_epochs and not self.pretrain_loss:
             raise PosecovError("pretrain_epochs: a pretrain_loss is missing")
         form = LOSSES[self.loss].form
@@ -101,6 +108,11 @@ class RegressionConfig:
             raise PosecovError(f"batch: {self.batch}, but BatchNorm needs 2 samples or more")
         if (self.wrong_mean or self.freeze_mean) and not self.warmup_mean_epochs:
             raise PosecovError("wrong_mean and freeze_mean: need warmup_mean_epochs, or the mean stays at its start")
+        trained = (self.loss, self.pretrain_loss if self.pretrain_epochs else self.loss)
+        if (self.wrong_mean or self.freeze_mean) and any(LOSSES[loss].form == "none" for loss in trained):
+            raise PosecovError("wrong_mean and freeze_mean: mse would have nothing to train; take a loss of the covariance")
+        if (self.wrong_mean or self.freeze_mean) and self.shared:
+            raise PosecovError("shared: a trunk that the covariance learns with cannot keep the mean; leave out freeze_mean")
         if not self.phases():
             raise PosecovError("epochs: nothing to train")
         return form  # type: ignore[return-value]
@@ -161,7 +173,8 @@ class Regressor(nn.Module):
 
     def degrees_of_freedom(self) -> Tensor | None:
         """Of "student-t"; None elsewhere."""
-        return torch.tensor(self.config.degrees_of_freedom) if self.config.loss == "student-t" else None
+        wanted = "student-t" in (self.config.loss, self.config.pretrain_loss)
+        return torch.tensor(self.config.degrees_of_freedom) if wanted else None
 
     def factor_and_coefficients(self, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """A (M, N, D, D), k1 and k2 (M, N), float64, from raw outputs (M, N, D^2 + 2)."""

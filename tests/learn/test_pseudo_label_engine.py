@@ -1,5 +1,4 @@
 import json
-import types
 
 import cv2
 import numpy as np
@@ -17,6 +16,7 @@ from posecov.learn.pseudo_labels import (
     pseudo_label_roots,
     roots,
     stream_pseudo_labels,
+    whiten,
 )
 from posecov.learn.pseudo_labels.diagnose import diagnose
 from posecov.learn.pseudo_labels.plot import neighbours_plot, spread_correlations, spread_plot
@@ -97,7 +97,7 @@ def test_held_out_queries_take_training_rows_only(tables, tmp_path):
 
 def test_paper_recipe_is_algorithm_1(tables):
     features, values = tables[0][:60, :2], np.nan_to_num(tables[1][:60])
-    config = types.SimpleNamespace(recipe="paper", source="targets", neighbours=60, shuffled=False)
+    config = PseudoLabelConfig(recipe="paper", source="targets", neighbours=60)
     found = pseudo_label_roots(features, values, config, 0)
     inverse = np.linalg.inv(np.cov(features.T))
     difference = features[11] - features
@@ -107,10 +107,30 @@ def test_paper_recipe_is_algorithm_1(tables):
     np.testing.assert_allclose(found[11] @ found[11], (weight[:, None] * centred).T @ centred, rtol=1e-3, atol=1e-4)
     assert paper_recipe(5).effective is None
     with pytest.raises(PosecovError, match="recipe"):
-        pseudo_label_roots(features, values, types.SimpleNamespace(recipe="mine"), 0)
+        pseudo_label_roots(features, values, PseudoLabelConfig(recipe="mine"), 0)
 
 
-def test_values_that_make_no_sense(tables):
+def test_shrinkage_towards_everybody(tables):
+    features, values = tables[0], tables[1].copy()
+    values[:, 1] += values[:, 0]  # NaN where either is missing
+    both = ~np.isnan(values[:, :2]).any(axis=1)
+    expected = np.mean(values[both, 0] * values[both, 1])
+    expected /= np.sqrt(np.nanmean(np.square(values[:, 0])) * np.nanmean(np.square(values[:, 1])))
+    found = {}
+    for towards in ("pooled", "diagonal"):
+        config = PseudoLabelConfig(neighbours=40, dimensions=3, shrinkage=1.0, towards=towards)
+        root = pseudo_label_roots(features, values, config, 0).astype(np.float64)
+        found[towards] = root @ root
+    sigma = np.sqrt(np.einsum("ndd->nd", found["pooled"]))
+    np.testing.assert_allclose(found["pooled"][:, 0, 1] / (sigma[:, 0] * sigma[:, 1]), expected, rtol=1e-3)
+    np.testing.assert_allclose(found["diagonal"][:, 0, 1], 0, atol=1e-4)
+    np.testing.assert_allclose(np.square(sigma), np.einsum("ndd->nd", found["diagonal"]), rtol=1e-3)
+    near = find_neighbours(whiten(features, 3), 40, 0.8)
+    shrunk = pseudo_covariances(values, near, False, 1.0, pooled=True)
+    np.testing.assert_allclose(shrunk, found["pooled"], rtol=1e-3, atol=1e-4)
+
+
+def test_values_that_make_no_sense(tables, caplog):
     features, values = tables
     config = PseudoLabelConfig(neighbours=20, dimensions=3)
     infinite, nobody, alone = values.copy(), values.copy(), values.copy()
@@ -121,6 +141,9 @@ def test_values_that_make_no_sense(tables):
         with pytest.raises(PosecovError, match=message):
             pseudo_label_roots(features, wrong, config, 0)
     assert np.isfinite(pseudo_label_roots(features, alone, config, 0)).all()
+    few = pseudo_label_roots(features[:10], values[:10], config, 0)
+    assert np.isfinite(few).all()
+    assert "taking 9" in caplog.text
     with pytest.raises(PosecovError, match="single sample"):
         pseudo_label_roots(features[:1], values[:1], config, 0)
 
@@ -175,12 +198,17 @@ def test_neighbours_side_by_side():
     assert (picture == [255, 0, 0]).all(axis=2).mean() > 0.3
 
 
-def test_diagnosis_of_a_run(tiny_run, data_root, tmp_path):
+def test_diagnosis_of_a_run(tiny_run, data_root, tmp_path, monkeypatch):
+    monkeypatch.setenv("POSECOV_DATA", str(tmp_path / "nowhere"))  # the argument counts
     report = diagnose(tiny_run.folder, tmp_path, str(data_root), queries=2)
     assert report["validation_people"] == 60
     assert json.loads((tmp_path / "pseudo_labels.json").read_text())["k"] == 20
     for name in ("pseudo_labels.png", "neighbours.png"):
         assert _picture((tmp_path / name).read_bytes()) is not None
     assert diagnose(tiny_run.folder, tmp_path, str(data_root), space="input", queries=1)["features"] == "input"
+    few = diagnose(tiny_run.folder, tmp_path, str(data_root), limit=30, queries=1)
+    assert (few["training_people"], few["validation_people"]) == (30, 30)
+    with pytest.raises(PosecovError, match="queries 0"):
+        diagnose(tiny_run.folder, tmp_path, str(data_root), queries=0)
     with pytest.raises(PosecovError, match="no features 'sound'"):
         diagnose(tiny_run.folder, tmp_path, str(data_root), space="sound")

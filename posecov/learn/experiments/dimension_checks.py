@@ -53,6 +53,7 @@ def count_gradients(
         begin(f"gradients of {name}")
         for d in dimensions:
             key = {"experiment": "dimensions", "kind": "gradients", "D": d, "loss": name, "draws": _DRAWS, "version": 1}
+            key["exploding"] = EXPLODING
             found[d, name] = run_cell(folder, key, lambda d=d, name=name: gradient_counts(d, name))  # type: ignore[misc]
     return found
 

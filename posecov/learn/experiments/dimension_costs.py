@@ -45,6 +45,7 @@ def measure(folder: Path, dimensions: Sequence[int], begin: Callable[[str], None
                 found[d, method] = before = {"ms": None, "mb": None}
                 continue
             key = {"experiment": "dimensions", "kind": "cost", "D": d, "loss": loss, "tic": tic, "batch": BATCH, "version": 1}
+            key |= {"regression": vars(_recipe(loss, tic))}
             found[d, method] = before = run_cell(folder, key, lambda d=d, loss=loss, tic=tic: step_cost(d, loss, tic))  # type: ignore[misc]
     return found
 
@@ -56,15 +57,28 @@ def step_cost(dimensions: int, loss: str, tic: str, repeats: int = 7) -> dict[st
         ms: median CPU time, which a busy machine does not lengthen. mb: most memory that tensors of the step hold at
         once, beyond weights and optimizer state, in MiB.
     """
-    config = RegressionConfig(loss=loss, tic=tic, probes=2, on_nonfinite="count")  # type: ignore[arg-type]
+    threads = torch.get_num_threads()
+    # CPU time adds up over threads.
+    torch.set_num_threads(1)
+    try:
+        return _cost(dimensions, _recipe(loss, tic), 3 if tic == "naive" else repeats)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _recipe(loss: str, tic: str) -> RegressionConfig:
+    return RegressionConfig(loss=loss, tic=tic, on_nonfinite="count")  # type: ignore[arg-type]
+
+
+def _cost(dimensions: int, config: RegressionConfig, repeats: int) -> dict[str, float]:
     network = Regressor(config, dimensions, dimensions, (0,))
-    steps = StackedSteps(network, loss, config, Fitted(network, [], np.zeros(1, dtype=np.int64), np.zeros(1)))
+    steps = StackedSteps(network, config.loss, config, Fitted(network, [], np.zeros(1, dtype=np.int64), np.zeros(1)))
     generator = torch.Generator().manual_seed(0)
     x, y = (torch.randn(1, BATCH, dimensions, generator=generator) for _ in range(2))
     roots = torch.eye(dimensions).expand(1, BATCH, -1, -1).contiguous()
     steps.step(x, y, roots, "", generator)
     times = []
-    for _ in range(3 if tic == "naive" else repeats):
+    for _ in range(repeats):
         start = time.process_time()
         steps.step(x, y, roots, "", generator)
         times.append(1e3 * (time.process_time() - start))

@@ -8,6 +8,7 @@ import numpy as np
 
 from posecov.learn.experiments import dimension_checks, dimension_costs, dimensions
 from posecov.learn.experiments.cells import markdown_table, number, save_figure, spread
+from posecov.learn.regression import RegressionConfig
 
 COLOURS = {
     "NLL": "#c1272d", "NLL:TIC": "#762a83", "KL": "#e08214", "2-W": "#1b7837", "2-W bound": "#2166ac", "hybrid": "k",
@@ -66,8 +67,9 @@ def _quality(results: Results) -> str:
         f"### Error against D\n\nNew samples of a known law, {len(results.seeds)} seeds of the networks, learning rate 1e-3 "
         "with a cosine, floor of the covariance 1e-3 (standardised units), no further jitter. Unlike the paper, for one CPU "
         f"thread: epochs fall and batches grow with D, and networks are no wider than {dimensions.WIDEST}, as the table says; "
-        "NLL:TIC is exact up to D = 8, with 4 probes beyond. In parentheses: seeds with steps left out because loss or "
-        "gradient was not finite.\n\n"
+        "NLL:TIC is exact up to D = 8, with few probes (see below) beyond. The hybrid clips its gradient to length 1; what "
+        "clipping does for the others stands below. In parentheses: seeds with steps left out because loss or gradient was not "
+        "finite.\n\n"
     )
     settings = [dimensions.DimensionConfig.standard(d, results.quick) for d in results.dimensions]
     header = ["D", *map(str, results.dimensions)]
@@ -93,7 +95,8 @@ def _costs(results: Results) -> str:
         f"### Cost of a training step against D\n\nNetworks of the papers' width D^2 + 2, batch {dimension_costs.BATCH}, one "
         "step: forward, loss, backward, AdamW. Milliseconds are CPU time (median); MiB are what the step's tensors hold at "
         "once beyond weights and optimizer state. Exponent: slope of the logarithms from D = 12 on. The naive form is left out "
-        "at the D that follow one where a step took more than 8 s or 2,000 MiB. The estimate takes 2 probes.\n"
+        "at the D that follow one where a step took more than 8 s or 2,000 MiB. The estimate takes "
+        f"{RegressionConfig.probes} probes.\n"
     )
     for name, unit in (("ms", "ms"), ("mb", "MiB")):
         table = []

@@ -26,7 +26,8 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "KL": {"loss": "kl"},
     "2-W": {"loss": "wasserstein"},
     "2-W bound": {"loss": "wasserstein-bound"},
-    "hybrid": {"loss": "nll", "pretrain_loss": "wasserstein-bound"},
+    # After the bound, which does not punish small variances, the NLL starts with huge gradients.
+    "hybrid": {"loss": "nll", "pretrain_loss": "wasserstein-bound", "clip": 1.0},
     "Faithful": {"loss": "faithful"},
 }
 # What one CPU thread allows; the papers train every D alike, with width D^2 + 2 and batches of 32.
@@ -151,7 +152,12 @@ def recipe(config: DimensionConfig, method: str, **changes: Any) -> RegressionCo
         epochs -= epochs // 2
     if settings.get("tic") == "exact" and config.dimensions > 8:
         settings["tic"] = "estimated"
-    common = {"epochs": epochs, "batch": config.batch, "width": config.width, "learning_rate": config.learning_rate}
+    common: dict[str, Any] = {
+        "epochs": epochs,
+        "batch": config.batch,
+        "width": config.width,
+        "learning_rate": config.learning_rate,
+    }
     common |= {"schedule": "cosine", "floor": 1e-3, "jitter": 0.0, "on_nonfinite": "count"}
     return RegressionConfig(**(common | settings | changes))
 

@@ -21,6 +21,7 @@ from posecov.learn.experiments.dimension_costs import exponent
 
 Rows = Sequence[Mapping[str, str]]
 _LARGEST = 300_000
+_COMPARED = {"kl": "KL from the truth", "wasserstein": "2-W distance to the truth", "mean_error": "error of the mean"}
 TITLES: Mapping[str, str] = {
     "locking": "Locking: a wrong mean turns the covariance",
     "univariate": "Univariate: three fast sinusoids",
@@ -82,7 +83,12 @@ def _section(name: str, folder: Path, beside: Path) -> str:
     said = ""
     if name in tell:
         table = folder / f"{name}.csv"
-        said = tell[name](read_csv(table)) + "\n" if table.is_file() else "Its CSV is missing, so nothing is said about it.\n\n"
+        try:
+            said = (
+                tell[name](read_csv(table)) + "\n" if table.is_file() else "Its CSV is missing: nothing is said about it.\n\n"
+            )
+        except (KeyError, ValueError) as error:
+            raise PosecovError(f"{table}: not what tools/experiments/{name}.py writes ({error}); run it again") from None
     elif name == "pose":
         said = pose() + "\n"
     shown = "".join(f"![{title}](figures/{copied})\n\n" for title, copied in _figures(name, folder, beside))
@@ -124,12 +130,15 @@ def _read(path: Path) -> str:
 def _demoted(markdown: str) -> str:
     """Verbatim, but headings start at the third level, below the page's own. Fenced blocks stay as they are."""
     lines, fenced = markdown.rstrip().splitlines(), False
-    levels = [len(m.group(1)) for m in (re.match(r"(#{1,6}) ", line) for line in lines) if m]
-    shift = max(3 - min(levels), 0) if levels else 0
+    headings: dict[int, int] = {}
     for i, line in enumerate(lines):
         fenced ^= line.startswith("```")
-        if shift and not fenced and re.match(r"#{1,6} ", line):
-            lines[i] = "#" * min(shift, 6 - line.index(" ")) + line
+        found = None if fenced else re.match(r"(#{1,6}) ", line)
+        if found:
+            headings[i] = len(found.group(1))
+    shift = max(3 - min(headings.values(), default=3), 0)
+    for i, level in headings.items():
+        lines[i] = "#" * min(shift, 6 - level) + lines[i]
     return "\n".join(lines) + "\n"
 
 
@@ -214,11 +223,7 @@ def dimensions(rows: Rows) -> str:
     sizes = sorted({int(row["D"]) for row in fits})
     text = ""
     for method in ("2-W bound", "hybrid"):
-        for column, name in (
-            ("kl", "KL from the truth"),
-            ("wasserstein", "2-W distance to the truth"),
-            ("mean_error", "error of the mean"),
-        ):
+        for column, name in _COMPARED.items():
             won = [
                 d for d in sizes
                 if _less(*(_mean(values(fits, column, method=m, D=str(d))) for m in (method, "NLL")))
@@ -236,7 +241,8 @@ def _cost_table(costs: Rows) -> str:
     for unit, column, theirs in (("ms", "ms", published.STEP_MILLISECONDS), ("MB", "mb", published.STEP_MEGABYTES)):
         table = []
         for method, printed in theirs.items():
-            taken = [dict(zip(published.DIMENSIONS, printed, strict=True)).get(d) for d in sizes]
+            known = dict(zip(published.DIMENSIONS, printed, strict=True))
+            taken = [known.get(d) for d in sizes]
             table.append([f"{method}, published", *(number(v, 1) for v in taken), number(exponent(sizes, taken))])
         for method in ours:
             taken = [_mean(values(costs, column, method=method, D=str(d))) for d in sizes]
@@ -249,8 +255,8 @@ def _cost_table(costs: Rows) -> str:
         return text
     place = published.DIMENSIONS.index(last) if last in published.DIMENSIONS else None
     if place is not None:
-        printed = published.STEP_MILLISECONDS["NLL:TIC"][place] / published.STEP_MILLISECONDS["2-W bound"][place]
-        text += f"TIC over the bound at D = {last}: published {printed:.0f}; ours "
+        paper = published.STEP_MILLISECONDS["NLL:TIC"][place] / published.STEP_MILLISECONDS["2-W bound"][place]
+        text += f"TIC over the bound at D = {last}: published {paper:.0f}; ours "
     else:
         text += f"TIC over the bound at D = {last}: ours "
     found = {kind: _mean(values(costs, "ms", method=f"NLL:TIC, {kind}", D=str(last))) for kind in ("exact", "estimated")}
@@ -266,9 +272,9 @@ def _why(costs: Rows, sizes: Sequence[int]) -> str:
     if ours is None or theirs is None or ours < 2 * theirs:
         return ""
     return (
-        f"Absolute times do not compare: the published step of the bound grows with D^{theirs:.1f} though the networks' weights "
-        f"grow with D^4, so fixed costs fill it; ours, on one CPU thread, grows with D^{ours:.1f}. Hence a ratio to it flatters "
-        "ours at large D and theirs at small D; the multiple of plain NLL in one run is the figure to go by.\n"
+        f"Absolute times do not compare: the published step of the bound grows with D^{theirs:.1f} though the networks' "
+        f"weights grow with D^4, so fixed costs fill it; ours, on one CPU thread, grows with D^{ours:.1f}. Hence a ratio to it "
+        "flatters ours at large D and theirs at small D; the multiple of plain NLL in one run is the figure to go by.\n"
     )
 
 
@@ -282,7 +288,7 @@ def pose() -> str:
     ]  # fmt: skip
     table += [[f"TIC-TAC, {m}", "-", number(-value, 1), number(tac)] for m, (tac, value) in published.POSE_TIC_TAC.items()]
     return (
-        "The papers' numbers do not compare with ours: theirs are of ViTPose in 64 x 64 heatmap pixels, on the images that it was "
-        "trained on (ToSS: epoch 45, read off curves). What compares is the order of the methods.\n\n"
+        "The papers' numbers do not compare with ours: theirs are of ViTPose in 64 x 64 heatmap pixels, on the images that it "
+        "was trained on (ToSS: epoch 45, read off curves). What compares is the order of the methods.\n\n"
         + markdown_table(table, ["published", "MSE", "NLL", "TAC"])
     )

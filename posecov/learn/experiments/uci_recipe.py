@@ -59,7 +59,7 @@ class RecipeConfig:
     folds: int = 4
     phase1_epochs: int = 50
     phase2_epochs: int = 50
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     neighbours: float = 20.0
     effective: float = 0.5
     shrinkage: float = 0.2

@@ -27,7 +27,7 @@ PAPER: Mapping[str, Mapping[str, float]] = {
     "white-wine": {"faithful": 26.01, "nll-tic": 12.33, "bound": 12.12, "mse": 0.79},
 }
 MSE_SLACK = 1.03
-_RECIPE, _WHOLE = "hybrid", "whole table"
+_RECIPE, _HELD_OUT, _WHOLE = "hybrid", "held out", "whole table"
 Result = Mapping[str, Any]
 
 
@@ -40,16 +40,31 @@ def write(folder: Path, config: "UciConfig", tables: Mapping[str, Table], result
         tables: by name, in their order.
         results: of all cells: their key's items and their result's.
     """
-    plain = [result for result in results if result["method"] != "ablation"]
+    plain = merged([result for result in results if result["method"] != "ablation"])
     save_figure(folder / "uci.png", _figure(tables, plain))
     parts = [
         "# Ten UCI tables\n", _protocol(config), "## The fixed recipe in the papers' protocol\n", _against_paper(tables, plain),
-        "## All losses, judged on the rows they were trained on\n", _all_losses(tables, plain, "same rows"),
-        "## All losses, judged on held-out rows\n", _all_losses(tables, plain, "held out"), _wins(tables, plain),
-        "## Squared error\n", _errors(tables, plain),
+        "## NLL on held-out rows\n", _all_losses(tables, plain, "nll", 2), _wins(tables, plain),
+        "## NLL on the rows trained on\n", _all_losses(tables, plain, "train_nll", 2),
+        "## Squared error on held-out rows\n", _all_losses(tables, plain, "mse", 3),
+        "## Squared error on the rows trained on\n", _all_losses(tables, plain, "train_mse", 3),
         *_ablations(results), "## The tables\n", _facts(tables, plain),
     ]  # fmt: skip
     return write_report(folder, "uci", "\n".join(part for part in parts if part), _rows(results))
+
+
+def merged(results: Sequence[Result]) -> list[Result]:
+    """Cells of the same table, method and protocol as one: trials one after the other, seconds together."""
+    together: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for result in results:
+        place = (result["table"], result["method"], result["protocol"])
+        if place not in together:
+            together[place] = dict(result)
+            continue
+        known = together[place]
+        lists = {name: [*known[name], *value] for name, value in result.items() if isinstance(value, list)}
+        together[place] = {**known, **lists, "seconds": known["seconds"] + result["seconds"]}
+    return list(together.values())
 
 
 def find(results: Sequence[Result], table: str, method: str, protocol: str) -> Result | None:
@@ -76,7 +91,8 @@ def _protocol(config: "UciConfig") -> str:
         f"with a cosine, gradients clipped at {config.clip:g} for each network, about {config.steps} equal batches an epoch,",
         f"of 128 to 512 rows (papers: 32). **Evaluation jitter**: {config.jitter:g} on the diagonal of every covariance, in",
         f"units of the standardised table. At most {config.rows:,} rows of a table take part, drawn anew in each trial, so",
-        "that all losses fit into the time; the recipe runs on whole tables too. Losses with pseudo-labels: the targets of",
+        "that all losses fit into the time: four fifths for training, one to judge. The recipe also runs on whole tables, of",
+        f"at most {config.whole_rows or 'all'} rows. Losses with pseudo-labels: the targets of",
         f"k = {config.neighbours:g} D neighbours, effective number half of k.",
         "",
         f"The recipe (hybrid), one for all tables: squared error for the mean; residuals of {recipe.folds} further means, each",
@@ -90,29 +106,35 @@ def _protocol(config: "UciConfig") -> str:
 
 
 def _against_paper(tables: Mapping[str, Table], results: Sequence[Result]) -> str:
-    lines, nll_wins, both, count = [], 0, 0, 0
+    """Trained and judged on the same rows. The standard error says how far the drawn columns alone can move a mean."""
+    lines, nll_wins, near_wins, near_error = [], 0, 0, 0
     for name in tables:
-        whole, capped = (find(results, name, _RECIPE, protocol) for protocol in (_WHOLE, "same rows"))
-        cell = whole or capped
+        cell = find(results, name, _RECIPE, _WHOLE)
         if cell is None or name not in PAPER:
             continue
         paper, nll, error = PAPER[name], mean(cell["nll"]), mean(cell["mse"])
+        deviation = (
+            statistics.stdev(cell["mse"]) / len(cell["mse"]) ** 0.5 if error is not None and len(cell["mse"]) > 1 else 0.0
+        )
         fine = nll is not None and nll <= paper["bound"]
         near = error is not None and error <= MSE_SLACK * paper["mse"]
-        count, nll_wins, both = count + 1, nll_wins + fine, both + (fine and near)
+        likely = error is not None and error - deviation <= MSE_SLACK * paper["mse"]
+        nll_wins, near_wins, near_error = nll_wins + fine, near_wins + (fine and near), near_error + (fine and likely)
         lines.append([
             name, f"{cell['rows']:,}", str(len(cell["seeds"])), spread(cell["nll"]), number(paper["bound"]),
-            number(paper["nll-tic"]), number(paper["faithful"]), spread(cell["mse"], 3), number(paper["mse"]),
-            "yes" if fine else "no", "yes" if near else "no",
+            number(paper["nll-tic"]), number(paper["faithful"]), spread(cell["mse"], 3), number(deviation, 3),
+            number(paper["mse"]), "yes" if fine else "no", "yes" if near else "within its error" if likely else "no",
         ])  # fmt: skip
     if not lines:
         return ""
     header = ["table", "rows", "trials", "NLL, recipe", "paper 2-W bound", "paper NLL:TIC", "paper Faithful", "MSE, recipe",
-              "paper MSE", "NLL at or below", "MSE within 3 %"]  # fmt: skip
+              "its standard error", "paper MSE", "NLL at or below", "MSE within 3 %"]  # fmt: skip
     return (
         markdown_table(lines, header)
-        + f"\nThe recipe is at or below the papers' 2-W bound in NLL on {nll_wins} of {count} tables, on {both} of them with a"
-        " squared error not more than 3 % above the papers'. Trained and judged on the same rows.\n"
+        + f"\nTrained and judged on the same rows. The recipe's NLL is at or below the papers' 2-W bound on {nll_wins} of"
+        f" {len(lines)} tables, with a squared error not more than 3 % above the papers' on {near_wins}, and on {near_error} if"
+        " the standard error over trials is granted: which columns are inputs decides most of the squared error, and the papers'"
+        " permutations are not known.\n"
     )
 
 
@@ -120,23 +142,13 @@ def _methods(results: Sequence[Result]) -> list[str]:
     return list(dict.fromkeys(result["method"] for result in results))
 
 
-def _all_losses(tables: Mapping[str, Table], results: Sequence[Result], protocol: str) -> str:
+def _all_losses(tables: Mapping[str, Table], results: Sequence[Result], figure: str, digits: int) -> str:
     lines = []
     for method in _methods(results):
-        cells = [find(results, name, method, protocol) for name in tables]
+        cells = [find(results, name, method, _HELD_OUT) for name in tables]
         if any(cells):
-            lines.append([method, *(spread(cell["nll"]) if cell else "-" for cell in cells)])
-    return markdown_table(lines, ["NLL", *tables]) if lines else ""
-
-
-def _errors(tables: Mapping[str, Table], results: Sequence[Result]) -> str:
-    lines = []
-    for protocol in ("same rows", "held out"):
-        for method in _methods(results):
-            cells = [find(results, name, method, protocol) for name in tables]
-            if any(cells):
-                lines.append([f"{method}, {protocol}", *(spread(cell["mse"], 3) if cell else "-" for cell in cells)])
-    return markdown_table(lines, ["MSE", *tables]) if lines else ""
+            lines.append([method, *(spread(cell[figure], digits) if cell else "-" for cell in cells)])
+    return markdown_table(lines, ["loss", *tables]) if lines else ""
 
 
 def _wins(tables: Mapping[str, Table], results: Sequence[Result]) -> str:
@@ -149,7 +161,7 @@ def _wins(tables: Mapping[str, Table], results: Sequence[Result]) -> str:
         compared, trials = 0, 0
         won: set[str] = set()
         for name in tables:
-            ours, theirs = find(results, name, _RECIPE, "held out"), find(results, name, method, "held out")
+            ours, theirs = (find(results, name, m, _HELD_OUT) for m in (_RECIPE, method))
             if ours is None or theirs is None:
                 continue
             compared += 1
@@ -195,7 +207,7 @@ def _facts(tables: Mapping[str, Table], results: Sequence[Result]) -> str:
     lines = []
     for name, table in tables.items():
         own = [r for r in results if r["table"] == name]
-        ours = find(results, name, _RECIPE, "held out")
+        ours = find(results, name, _RECIPE, _HELD_OUT)
         batches = ", ".join(dict.fromkeys(f"{r['batch']} ({r['protocol']})" for r in own))
         failed = {r["method"]: sum(r["nonfinite"]) for r in own if sum(r["nonfinite"])}
         lines.append([
@@ -248,13 +260,13 @@ def _figure(tables: Mapping[str, Table], results: Sequence[Result]) -> Any:
     for label, field, marker in (("paper, Faithful", "faithful", "v"), ("paper, NLL:TIC", "nll-tic", "s"),
                                  ("paper, 2-W bound", "bound", "o")):  # fmt: skip
         left.plot(place, [PAPER[n][field] if n in PAPER else np.nan for n in tables], marker, label=label, alpha=0.7)
-    cells = [find(results, n, _RECIPE, _WHOLE) or find(results, n, _RECIPE, "same rows") for n in tables]
+    cells = [find(results, n, _RECIPE, _WHOLE) for n in tables]
     left.errorbar(place, [_mean(c) for c in cells], [_deviation(c) for c in cells], fmt="kD", capsize=3, label="fixed recipe")
     left.set(ylabel="NLL, nats", title="trained and judged on the same rows")
     for index, method in enumerate(m for m in _methods(results) if m != _RECIPE):
         gaps = []
         for name, table in tables.items():
-            ours, theirs = (_mean(find(results, name, m, "held out")) for m in (_RECIPE, method))
+            ours, theirs = (_mean(find(results, name, m, _HELD_OUT)) for m in (_RECIPE, method))
             gaps.append((theirs - ours) / table.targets)
         right.plot(place + 0.06 * (index - 5), gaps, "ovs^D<>pPX*"[index % 11], label=method, markersize=5)
     right.axhline(0.0, color="black", linewidth=1)
@@ -263,7 +275,8 @@ def _figure(tables: Mapping[str, Table], results: Sequence[Result]) -> Any:
     for axis in (left, right):
         axis.set_xticks(place, list(tables), rotation=40, ha="right")
         axis.grid(axis="y", alpha=0.3)
-        axis.legend(fontsize=7)
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(fontsize=7)
     return figure
 
 

@@ -21,14 +21,16 @@ FUNCTIONS: Mapping[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
     "shrinking": ("(5 - |x|) sin(2 pi x)", lambda x: (5 - np.abs(x)) * np.sin(2 * np.pi * x)),
     "constant": ("5 sin(2 pi x)", lambda x: 5 * np.sin(2 * np.pi * x)),
 }
-# Name in tables -> settings that differ from the common ones. Phases of the hybrid share the epochs of the others.
+# Name in tables -> settings that differ from the common ones. Phases of the hybrid share the epochs of the others. After the
+# bound, which does not punish small variances, the NLL starts with huge gradients: unclipped, they undo the first phase.
 METHODS: Mapping[str, Mapping[str, Any]] = {
     "NLL": {"loss": "nll"},
+    "NLL, clipped": {"loss": "nll", "clip": 1.0},
     "NLL:TIC": {"loss": "nll", "tic": "exact"},
     "KL": {"loss": "kl"},
     "2-W bound": {"loss": "wasserstein-bound"},
-    "hybrid": {"loss": "nll", "pretrain_loss": "wasserstein-bound"},
-    "hybrid:TIC": {"loss": "nll", "pretrain_loss": "wasserstein-bound", "tic": "exact"},
+    "hybrid": {"loss": "nll", "pretrain_loss": "wasserstein-bound", "clip": 1.0},
+    "hybrid:TIC": {"loss": "nll", "pretrain_loss": "wasserstein-bound", "tic": "exact", "clip": 1.0},
     "beta-NLL": {"loss": "beta-nll"},
     "Faithful": {"loss": "faithful"},
 }
@@ -80,7 +82,7 @@ def compute(config: UnivariateConfig, function: str, method: str, seeds: Sequenc
 
     Returns:
         sigma_error and mean_error (S,): mean absolute error on the grid; nll (S,): held out; nonfinite (S,) steps;
-        mean and sigma (S, G) on the grid; label_sigma (S = 1, N): of the pseudo-labels at x, with its sigma_error.
+        mean and sigma (S, G) on the grid (G,); label_sigma_error, of the pseudo-labels at x; best_nll, held out, of the truth.
     """
     x, y = draw(function, config.samples, 0)
     roots = neighbour_roots(x, y, min(config.neighbours, len(x) - 1))
@@ -119,8 +121,11 @@ def run_with(folder: Path, config: UnivariateConfig, seeds: tuple[int, ...]) -> 
         for function in FUNCTIONS:
             for method in METHODS:
                 begin(f"{function}, {method}")
-                key = {"experiment": "univariate", "function": function, "method": method, "seeds": seeds, **vars(config),
-                       **METHODS[method], "version": 1}  # fmt: skip
+                key = {
+                    "experiment": "univariate", "function": function, "method": method, "seeds": seeds,
+                    "samples": config.samples, "neighbours": config.neighbours, "version": 1,
+                    "regression": vars(recipe(config, method)),
+                }  # fmt: skip
                 results[function, method] = run_cell(
                     folder,
                     key,
@@ -146,7 +151,8 @@ def report(config: UnivariateConfig, seeds: Sequence[int], results: Mapping[tupl
         f"y = f(x) + |x| e, x uniform in [-5, 5]; {config.samples} samples, {len(seeds)} seeds of the networks (width "
         f"{config.width}), {config.epochs} epochs of batches of {config.batch} at {config.learning_rate} with a cosine; "
         f"pseudo-labels from {config.neighbours} neighbours in x. Errors are means of the absolute error on [-5, 5]; NLL is "
-        "held out. The last rows are what the pseudo-labels themselves say, and the true law's NLL. In parentheses: seeds with "
+        "held out. The hybrids and `NLL, clipped` clip the gradient to length 1. The last rows are what the pseudo-labels "
+        "themselves say, and the true law's NLL. In parentheses: seeds with "
         "steps left out because loss or gradient was not finite.\n"
     )
     names = {"sigma_error": "Error of sigma", "mean_error": "Error of the mean", "nll": "Held-out NLL"}

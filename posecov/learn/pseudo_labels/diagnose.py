@@ -1,7 +1,5 @@
 """Whether a run's pseudo-labels mean anything: those of its validation people, made of its training people alone."""
 
-import dataclasses
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +9,9 @@ from posecov.coordinates import flatten
 from posecov.errors import PosecovError
 from posecov.files import write_atomic
 from posecov.learn.checkpoint import load_checkpoint, part
-from posecov.learn.config import TrainConfig
+from posecov.learn.config import SPACES, TrainConfig
 from posecov.learn.datasets import Record
 from posecov.learn.features import FeatureSet, extract_features, from_tensors
-from posecov.learn.mean_training import load_mean
 from posecov.learn.model import PoseModel
 from posecov.learn.pseudo_labels.covariance import pseudo_covariances
 from posecov.learn.pseudo_labels.engine import recipe_of
@@ -22,13 +19,11 @@ from posecov.learn.pseudo_labels.neighbours import find_neighbours, shuffled
 from posecov.learn.pseudo_labels.plot import neighbours_plot, spread_correlations, spread_plot
 from posecov.learn.pseudo_labels.whitening import fit_whitening
 from posecov.learn.samples import CropDataset
-from posecov.learn.training import data_root_of, fingerprint, load_people, prepare
+from posecov.learn.training import fingerprint, load_people, prepare, start_from
 from posecov.output import prepare_folder, write_json
 from posecov.skeleton import Skeleton, load_skeleton
 
 _SHOWN = 6
-
-log = logging.getLogger(__name__)
 
 
 def diagnose(folder: Path, out: Path, data_root: str = "", space: str = "", limit: int = 0, queries: int = 8) -> dict[str, Any]:
@@ -39,7 +34,7 @@ def diagnose(folder: Path, out: Path, data_root: str = "", space: str = "", limi
         out: folder of the results.
         data_root: holds the run's data sets; see `training.data_root_of`.
         space: in which neighbours are searched, see `FeatureSet.space`; the run's own setting when empty.
-        limit: use at most this many training and validation people (0: all).
+        limit: use at most this many of the training people, and of the validation people, spread evenly (0: all).
         queries: people whose neighbours are shown.
 
     Returns:
@@ -47,53 +42,58 @@ def diagnose(folder: Path, out: Path, data_root: str = "", space: str = "", limi
         shuffled neighbours, effective neighbours, and the ratio of pseudo to actual spread.
 
     Raises:
-        PosecovError: not a run with a trained mean, or its data is not there.
+        PosecovError: not a run with a trained mean, its data is not there, or an argument makes no sense.
     """
-    out = prepare_folder(out)
-    tensors, facts = load_checkpoint(folder / "last.safetensors")
+    checkpoint = folder / "last.safetensors"
+    _, facts = load_checkpoint(checkpoint)
+    if "config" not in facts or (facts["part"] == "mean" and not facts["finished"]):
+        raise PosecovError(f"{checkpoint}: its mean is not trained to the end; finish the run first")
     config = TrainConfig.from_dict(facts["config"], str(folder))
-    data = dataclasses.replace(config.data, root=data_root_of(config, data_root), limit=limit or config.data.limit)
-    config = dataclasses.replace(config, data=data)
-    device, skeleton = prepare(config), load_skeleton(config.skeleton)
-    people = load_people(config)
-    validation = people.validation[: limit or None]
-    model = PoseModel(config.model, len(skeleton), pretrained=False)
-    load_mean(model, part("average" if facts["part"] == "mean" else "model", tensors))
-    cached = _cached(folder, fingerprint(model), [len(validation), len(people.covariance)])
-    held, seen = cached or [
-        extract_features(model, config, skeleton, records, 0, device) for records in (validation, people.covariance)
-    ]
-
     settings = config.pseudo_labels
-    recipe = recipe_of(settings)
-    space = space or settings.features
-    try:
-        table, asked = seen.space(space), held.space(space)
-    except KeyError:
-        raise PosecovError(f"pseudo-labels: there are no features {space!r}; take latent, backbone, joints or input") from None
+    recipe, space = recipe_of(settings), space or settings.features
+    if space not in SPACES:
+        raise PosecovError(f"pseudo-labels: there are no features {space!r}; take one of {', '.join(SPACES)}")
+    if limit < 0 or queries < 1:
+        raise PosecovError(f"limit {limit} must not be negative, and queries {queries} at least 1")
+    out = prepare_folder(out)
+    device, skeleton = prepare(config), load_skeleton(config.skeleton)
+    people = load_people(config, data_root)
+    model = PoseModel(config.model, len(skeleton), pretrained=False)
+    start_from(model, checkpoint)
+    # Taken from the run's own split: another one would put people that the mean has learned from among the neighbours.
+    training, validation = _some(people.covariance, limit), _some(people.validation, limit)
+    cached = None if limit else _cached(folder, fingerprint(model), [len(validation), len(training)])
+    held, seen = cached or [extract_features(model, config, skeleton, some, 0, device) for some in (validation, training)]
+    table, asked = seen.space(space), held.space(space)
     whitening = fit_whitening(table, recipe.dimensions)
     k = min(recipe.k, len(table))
     found = find_neighbours(whitening.apply(table), k, recipe.effective, whitening.apply(asked, "queries"))
-    values = _targets(seen) if recipe.centred else seen.residuals()
+    values = _targets(seen) if settings.source == "targets" else seen.residuals()
     residuals = held.residuals()
     covariances, control = (
-        pseudo_covariances(values, each, recipe.centred, recipe.shrinkage, recipe.plain)
+        pseudo_covariances(values, each, recipe.centred, recipe.shrinkage, recipe.plain, recipe.pooled)
         for each in (found, shuffled(found, config.seed))
     )
     labelled = ~np.isnan(residuals)
     variance = np.einsum("ndd->nd", covariances)
     report: dict[str, Any] = {
-        "run": config.name, "features": space, "source": settings.source, "k": k, "temperature": found.temperature,
-        "training_people": len(table), "validation_people": len(asked),
+        "run": config.name, "features": space, "source": settings.source, "recipe": settings.recipe, "k": k,
+        "temperature": found.temperature, "training_people": len(table), "validation_people": len(asked),
         "effective_median": float(np.median(found.effective)), "effective_p10": float(np.percentile(found.effective, 10)),
         "pseudo_over_actual": float(np.sqrt(variance[labelled].mean() / np.square(residuals[labelled]).mean())),
         **spread_correlations(covariances, residuals),
         **{f"{name}_shuffled": value for name, value in spread_correlations(control, residuals).items()},
     }  # fmt: skip
-    write_atomic(out / "pseudo_labels.png", spread_plot(covariances, residuals))
-    write_atomic(out / "neighbours.png", _side_by_side(config, skeleton, validation, people.covariance, found, queries))
+    write_atomic(out / "pseudo_labels.png", spread_plot(covariances, residuals, control))
+    write_atomic(out / "neighbours.png", _side_by_side(config, skeleton, validation, training, found, queries))
     write_json(out / "pseudo_labels.json", report)
     return report
+
+
+def _some(records: list[Record], limit: int) -> list[Record]:
+    if not limit or len(records) <= limit:
+        return records
+    return [records[i] for i in np.linspace(0, len(records) - 1, limit).astype(int)]
 
 
 def _targets(seen: FeatureSet) -> np.ndarray:

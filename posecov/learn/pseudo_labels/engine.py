@@ -15,7 +15,7 @@ from posecov.errors import PosecovError
 from posecov.files import reason, write_atomic
 from posecov.learn.config import PseudoLabelConfig
 from posecov.learn.pseudo_labels.approximate import make_search
-from posecov.learn.pseudo_labels.covariance import Values, chunks, definite, root_of, weighted_covariance
+from posecov.learn.pseudo_labels.covariance import Everybody, chunks, definite, root_of, weighted_covariance
 from posecov.learn.pseudo_labels.neighbours import check_table, find_neighbours, report, shuffled, softmax, temperature_for
 from posecov.learn.pseudo_labels.rowfile import RowFile, read_rows
 from posecov.learn.pseudo_labels.search import QUERIES
@@ -36,7 +36,8 @@ class Recipe:
         dimensions: of the whitened PCA of the features; None: every direction in which they differ.
         effective: the temperature gives, on average, this fraction of k effective neighbours; None: temperature 1.
         centred: covariance about the neighbours' mean, for targets; otherwise second moments, for residuals of a mean.
-        shrinkage: towards the diagonal of each pseudo-covariance.
+        shrinkage: of each pseudo-covariance.
+        pooled: shrink towards everybody's correlation around the same variances, instead of towards the diagonal.
         plain: no correction of the bias, no floor under the eigenvalues, and a sample is its own neighbour.
     """
 
@@ -46,23 +47,27 @@ class Recipe:
     centred: bool
     shrinkage: float
     plain: bool = False
+    pooled: bool = False
 
 
 def paper_recipe(k: int) -> Recipe:
-    """ToSS (arXiv 2502.10587), algorithm 1, as printed but for the sign of the softmax: Mahalanobis distance over all
-    dimensions, softmax(-d), the sample among its neighbours, covariance of the targets about their weighted mean.
+    """ToSS (arXiv 2502.10587), algorithm 1, as printed but for the sign of the softmax: d the squared Mahalanobis distance over
+    all dimensions, weights softmax(-d), the sample among its neighbours, covariance about the neighbours' weighted mean. The
+    values are targets in the paper; of residuals, too, the covariance is taken about their mean.
     """
     return Recipe(k, None, None, centred=True, shrinkage=0.0, plain=True)
 
 
 def recipe_of(config: PseudoLabelConfig) -> Recipe:
     """The recipe that the settings ask for. Raises PosecovError on one that is not known."""
-    name = config.recipe
-    if name == "paper":
+    if config.recipe == "paper":
         return paper_recipe(config.neighbours)
-    if name != "ours":
-        raise PosecovError(f"setting pseudo_labels.recipe: {name!r} must be ours or paper")
-    return Recipe(config.neighbours, config.dimensions, config.effective, config.source == "targets", config.shrinkage)
+    if config.recipe != "ours":
+        raise PosecovError(f"setting pseudo_labels.recipe: {config.recipe!r} must be ours or paper")
+    return Recipe(
+        config.neighbours, config.dimensions, config.effective, config.source == "targets", config.shrinkage,
+        pooled=config.towards == "pooled",
+    )  # fmt: skip
 
 
 def pseudo_label_roots(features: np.ndarray, values: np.ndarray, config: PseudoLabelConfig, seed: int) -> np.ndarray:
@@ -85,16 +90,16 @@ def pseudo_label_roots(features: np.ndarray, values: np.ndarray, config: PseudoL
     _same_rows(features, values)
     table = np.asarray(features, dtype=np.float64)
     points = fit_whitening(table, recipe.dimensions).apply(table)
-    # A small trial run takes the neighbours there are.
     k = min(recipe.k, len(points) - (not recipe.plain))
+    if 0 < k < recipe.k:  # as in a small trial run
+        log.warning("pseudo-labels: %d neighbours asked for among %d people; taking %d", recipe.k, len(points), k)
     neighbours = find_neighbours(points, k, recipe.effective, own=recipe.plain)
     if config.shuffled:
         neighbours = shuffled(neighbours, seed)
-    everybody = Values(np.asarray(values))
-    variance = everybody.variance(recipe.centred)
+    everybody = Everybody(values, recipe.centred, recipe.pooled)
     result = np.empty((len(points), everybody.size, everybody.size), dtype=np.float32)
     for rows in chunks(len(points), k, everybody.size):
-        result[rows] = _roots(everybody, neighbours.index[rows], neighbours.weight[rows], recipe, variance)
+        result[rows] = _roots(everybody, neighbours.index[rows], neighbours.weight[rows], recipe)
     return result
 
 
@@ -199,8 +204,7 @@ def _search(part: Path, features: np.ndarray, recipe: Recipe, queries: np.ndarra
 def _weigh(part: Path, values: np.ndarray, recipe: Recipe, rows: int, store_roots: bool) -> dict[str, Any]:
     """``weight.npy`` and ``roots.npy`` from the neighbours."""
     temperature = temperature_for(np.load(part / "squared.npy", mmap_mode="r"), recipe.effective)
-    table = Values(np.asarray(values))
-    variance = table.variance(recipe.centred)
+    table = Everybody(values, recipe.centred, recipe.pooled)
     step = next(chunks(rows, recipe.k, table.size)).stop
     with RowFile(part / "weight.npy", (rows, recipe.k), np.float32) as weights:
         if store_roots:
@@ -208,7 +212,7 @@ def _weigh(part: Path, values: np.ndarray, recipe: Recipe, rows: int, store_root
 
                 def label(start: int, stop: int) -> None:
                     weight = softmax(-read_rows(part / "squared.npy", start, stop).astype(np.float64) / temperature)
-                    roots.append(_roots(table, read_rows(part / "index.npy", start, stop), weight, recipe, variance))
+                    roots.append(_roots(table, read_rows(part / "index.npy", start, stop), weight, recipe))
                     weights.append(weight)
 
                 _run("pseudo-labels", rows, RowFile.align(weights, roots), step, label)
@@ -226,9 +230,9 @@ def _weigh(part: Path, values: np.ndarray, recipe: Recipe, rows: int, store_root
     return {"temperature": temperature, "effective_median": median, "effective_p10": low}
 
 
-def _roots(table: Values, index: np.ndarray, weight: np.ndarray, recipe: Recipe, variance: np.ndarray) -> np.ndarray:
-    covariance = weighted_covariance(table, index, weight, recipe.centred, variance, recipe.plain)
-    return root_of(*definite(covariance, recipe.shrinkage, recipe.plain))
+def _roots(everybody: Everybody, index: np.ndarray, weight: np.ndarray, recipe: Recipe) -> np.ndarray:
+    covariance = weighted_covariance(everybody, index, weight, recipe.plain)
+    return root_of(*definite(covariance, recipe.shrinkage, recipe.plain, everybody.correlation))
 
 
 def _run(what: str, rows: int, done: int, step: int, work: Callable[[int, int], None]) -> None:

@@ -50,7 +50,9 @@ def spread_correlations(covariances: np.ndarray, residuals: np.ndarray, joints: 
     return found
 
 
-def spread_plot(covariances: np.ndarray, residuals: np.ndarray, unit: str = "crop px") -> bytes:
+def spread_plot(
+    covariances: np.ndarray, residuals: np.ndarray, control: np.ndarray | None = None, unit: str = "crop px"
+) -> bytes:
     """A PNG: actual errors of people and joints, binned by their pseudo standard deviation, with Spearman's correlation.
 
     A pseudo-covariance that means what it says lies on the diagonal; one that says nothing gives a level line.
@@ -58,17 +60,20 @@ def spread_plot(covariances: np.ndarray, residuals: np.ndarray, unit: str = "cro
     Args:
         covariances: (N, D, D) pseudo-covariances of held-out people.
         residuals: (N, D) of the same people, NaN without a label; D even: x and y of each joint.
+        control: (N, D, D) pseudo-covariances from shuffled neighbours, whose correlation is stated beside.
         unit: of the residuals.
     """
     from matplotlib.figure import Figure
 
     found = spread_correlations(covariances, residuals)
+    shuffled = {} if control is None else spread_correlations(control, residuals)
+    titles = {"person": "each person", "joint": "each joint (correlation within a joint, averaged)"}
     figure = Figure(figsize=(11, 5), layout="constrained")
     panels = {"person": pseudo_spread(covariances, residuals), "joint": joint_spread(covariances, residuals)}
     for axes, (name, (sigma, error)) in zip(figure.subplots(1, 2), panels.items(), strict=True):
         known = ~np.isnan(error)
         sigma, error = sigma[known], error[known]
-        axes.scatter(sigma, error, s=3, alpha=min(1.0, 300 / len(sigma) + 0.03), color="0.5", linewidths=0)
+        axes.scatter(sigma, error, s=4, alpha=min(1.0, 300 / len(sigma) + 0.1), color="0.4", linewidths=0)
         groups = np.array_split(np.argsort(sigma), min(_BINS, len(sigma)))
         centre = [np.sqrt(np.square(sigma[group]).mean()) for group in groups]
         actual = [np.sqrt(np.square(error[group]).mean()) for group in groups]
@@ -76,11 +81,12 @@ def spread_plot(covariances: np.ndarray, residuals: np.ndarray, unit: str = "cro
         axes.plot(centre, [np.median(error[group]) for group in groups], marker=".", label="actual, median of a bin")
         ends = [min(centre), max(centre)]
         axes.plot(ends, ends, color="black", linestyle=":", label="pseudo = actual")
-        axes.set_title(f"per {name}: Spearman {found[f'spearman_{name}']:.2f}")
+        beside = f", shuffled neighbours {shuffled[f'spearman_{name}']:.2f}" if shuffled else ""
+        axes.set_title(f"{titles[name]}\nSpearman {found[f'spearman_{name}']:.2f}{beside}", fontsize=11)
         axes.set_xlabel(f"pseudo standard deviation, {unit}")
         axes.set_ylabel(f"actual error, {unit}")
         axes.set_ylim(0, 1.2 * max(np.quantile(error, 0.98), *actual))
-        axes.legend()
+        axes.legend(loc="upper left", fontsize=9)
     return _png(figure)
 
 
@@ -96,7 +102,8 @@ def neighbours_plot(queries: np.ndarray, neighbours: np.ndarray, weights: np.nda
     from matplotlib.figure import Figure
 
     count, shown = weights.shape
-    figure = Figure(figsize=(1.5 * (shown + 1), 1.7 * count), layout="constrained")
+    figure = Figure(figsize=(1.5 * (shown + 1), 1.7 * count + 0.4), layout="constrained")
+    figure.suptitle("query | its nearest neighbours and their weights", fontsize=10)
     for row, axes in enumerate(figure.subplots(count, shown + 1, squeeze=False)):
         axes[0].imshow(queries[row, :, :, ::-1])
         axes[0].set_title(names[row] if names else "query", fontsize=8, fontweight="bold")

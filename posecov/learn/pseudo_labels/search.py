@@ -19,7 +19,7 @@ BLOCK = 2048
 """Rows of the table in one matrix product."""
 
 _SPARE = 8  # Candidates kept beyond k, whose exact distances are computed too.
-_SMALL = 128  # Rows of the table for each candidate up to which selecting from all of them is faster.
+_SMALL = 256  # Rows of the table for each candidate up to which selecting from all of them is faster.
 _PRODUCT, _TILE = 2**21, 2**17  # Distances computed and selected from at a time, when selecting from all rows.
 _TINY = 1e-30
 _ACCURATE = 4e-6  # Squared distances whose rounding error is below this share are good enough.
