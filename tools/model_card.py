@@ -2,9 +2,9 @@
 
     python tools/model_card.py --weights weights/posecov-lsp14-small.onnx --figures weights/figures
 
-FIGURES holds NAME-evaluation.json (tools/evaluate.py), NAME-ablation.json (tools/experiments/pose.py) and NAME-benchmark.json
-(tools/benchmark.py inference). Writes NAME.md beside the model, SHA256SUMS, and the table between the README's markers. Exit code 2
-when something is missing, or was measured on another file.
+FIGURES holds NAME-evaluation.json (tools/evaluate.py), NAME-ablation.json (tools/experiments/pose.py) and
+NAME-benchmark.json (tools/benchmark.py inference). Writes NAME.md beside the model, SHA256SUMS, and the table between the
+README's markers. Exit code 2 when something is missing, or was measured on another file.
 """
 
 import hashlib

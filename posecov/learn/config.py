@@ -16,7 +16,6 @@ from posecov.learn.covariance_head import FORMS
 from posecov.learn.losses import loss_named
 from posecov.learn.model import ModelConfig
 
-
 MEAN_HEADS = ("frozen", "trained", "fresh")
 SPACES = ("latent", "backbone", "joints", "heatmaps", "input")
 STARTS = ("constant", "isotropic")
@@ -84,8 +83,8 @@ class PseudoLabelConfig:
         features: where neighbours are near: the ``latent`` that steers the mean, the ``backbone``'s last level, the features
             under the ``joints``, the ``heatmaps`` (place, spread, peak and entropy of each joint's softmax: how sure the mean
             is), or the ``input``, the picture in grey at 16 x 16.
-        recipe: ``ours``; or ``paper``: Mahalanobis distance over all dimensions, weights softmax(-d), everybody their own nearest
-            neighbour, no correction of the bias, no shrinkage.
+        recipe: ``ours``; or ``paper``: Mahalanobis distance over all dimensions, weights softmax(-d), everybody their own
+            nearest neighbour, no correction of the bias, no shrinkage.
         neighbours: k.
         dimensions: of the whitened PCA of the features.
         effective: the temperature gives, on average, this fraction of k effective neighbours (1 / sum w^2).
@@ -95,13 +94,13 @@ class PseudoLabelConfig:
     """
 
     source: str = "residuals"
-    features: str = "latent"
+    features: str = "heatmaps"
     recipe: str = "ours"
-    neighbours: int = 150
-    dimensions: int = 8
+    neighbours: int = 200
+    dimensions: int = 32
     effective: float = 0.8
-    shrinkage: float = 0.2
-    towards: str = "diagonal"
+    shrinkage: float = 0.6
+    towards: str = "pooled"
     shuffled: bool = False
 
 
@@ -126,7 +125,7 @@ class CovarianceConfig:
         deviation_decay: pull of the per-picture deviation towards zero.
         gradient_share: of the trace that k1 J J^T carries at the start; 0 leaves the term out.
         curvature_share: of the trace that the Hessian term carries at the start; 0 leaves the term out.
-        degrees_of_freedom: of the Student-t at the start of phase 2, which learns it; inf stays Gaussian, as any other loss does.
+        degrees_of_freedom: of the Student-t at the start of phase 2, which learns it; inf stays Gaussian, as other losses do.
         clip: largest norm of the gradient.
     """
 

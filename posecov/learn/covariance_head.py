@@ -267,7 +267,8 @@ class CovarianceHead(nn.Module):
 
     def _sigma(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Sigmas (N, J, 2) of x and y, and the raw slope (N, J) of y by x."""
-        assert self.ellipse is not None and self.ellipse_bias is not None
+        assert self.ellipse is not None
+        assert self.ellipse_bias is not None
         raw = self.ellipse(hidden) + self.ellipse_bias
         log_sigma = _LOG_RANGE * torch.tanh(raw[..., :2] / _LOG_RANGE)
         return self.start_sigma.reshape(self.joints, 2) * log_sigma.exp(), raw[..., 2]

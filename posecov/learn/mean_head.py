@@ -122,7 +122,5 @@ class MeanHead(nn.Module):
     def _deviations(self, output: MeanOutput) -> Tensor:
         """pi_j(p) (p_c - mu_jc) for every coordinate, (N, 2J, P). Sums to 0 over positions."""
         # One axis after the other: broadcasting over the pair of them takes twice as long on a CPU.
-        axes = [
-            output.probabilities * (self.positions[:, axis] - output.mean[:, axis::2].unsqueeze(-1)) for axis in range(2)
-        ]
+        axes = [output.probabilities * (self.positions[:, axis] - output.mean[:, axis::2].unsqueeze(-1)) for axis in range(2)]
         return torch.stack(axes, dim=2).flatten(1, 2)

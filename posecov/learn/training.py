@@ -156,7 +156,8 @@ def cache(run: Run, model: PoseModel, skeleton: Skeleton, people: People, device
             tensors, facts = load_checkpoint(path)
         except PosecovError:
             tensors, facts = {}, {}
-        if facts.get("key") == key:
+        # What was kept with the feature maps serves a frozen mean head as well.
+        if facts.get("key") in (key, key | {"maps": True}):
             groups = [from_tensors(part(f"group{i}", tensors)) for i in range(config.covariance.views + 2)]
     if not groups:
         groups = [extract_features(model, config, skeleton, people.validation, 0, device)]

@@ -69,7 +69,9 @@ def test_phase_1_is_zero_when_the_covariance_is_the_pseudo_label_carried_along()
 def test_a_likelihood_is_reported_in_crop_pixels():
     head, view = _head(), _people(3)
     settings = CovarianceConfig(phase2_loss="nll", correlation_decay=0.0, deviation_decay=0.0)
-    criterion, loss = losses_of(_model(head), view, Cached([view], view, None, PERMUTATION), torch.arange(6), "phase 2", settings)
+    criterion, loss = losses_of(
+        _model(head), view, Cached([view], view, None, PERMUTATION), torch.arange(6), "phase 2", settings
+    )
     scatter = head(view.features).scatter.detach().double().numpy()
     expected = law.negative_log_likelihood(view.residuals(), scatter, np.inf).mean()
     assert criterion.item() == pytest.approx(expected, rel=1e-5)
@@ -103,7 +105,9 @@ def test_decays_pull_towards_the_constant_law():
     cached = Cached([view], view, None, PERMUTATION)
 
     def loss(**named):
-        return losses_of(_model(head), view, cached, torch.arange(6), "phase 2", dataclasses.replace(settings, **named))[1].item()
+        return losses_of(_model(head), view, cached, torch.arange(6), "phase 2", dataclasses.replace(settings, **named))[
+            1
+        ].item()
 
     assert loss(correlation_decay=2.0) - loss() == pytest.approx(2.0 * 0.01 * SIZE, rel=1e-3)
     deviation = head(view.features).deviation.square().sum((1, 2)).mean().item() / SIZE

@@ -133,8 +133,8 @@ def _against_paper(tables: Mapping[str, Table], results: Sequence[Result]) -> st
         markdown_table(lines, header)
         + f"\nTrained and judged on the same rows. The recipe's NLL is at or below the papers' 2-W bound on {nll_wins} of"
         f" {len(lines)} tables, with a squared error not more than 3 % above the papers' on {near_wins}, and on {near_error} if"
-        " the standard error over trials is granted: which columns are inputs decides most of the squared error, and the papers'"
-        " permutations are not known.\n"
+        " the standard error over trials is granted: which columns are inputs decides most of the squared error, and those of"
+        " the papers are not known.\n"
     )
 
 
@@ -276,7 +276,7 @@ def _figure(tables: Mapping[str, Table], results: Sequence[Result]) -> Any:
         axis.set_xticks(place, list(tables), rotation=40, ha="right")
         axis.grid(axis="y", alpha=0.3)
         if axis.get_legend_handles_labels()[0]:
-            axis.legend(fontsize=7)
+            axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=4)
     return figure
 
 
