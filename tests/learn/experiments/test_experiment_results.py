@@ -52,6 +52,9 @@ def test_sigma_is_claimed_only_where_measured():
     assert "closer to the truth than NLL's" in results.univariate(rows(0.5))
     assert "NOT closer to" not in results.univariate(rows(0.5))
     assert "NOT closer to" in results.univariate(rows(1.5))
+    clipped = {"function": "constant", "method": "NLL, clipped", "sigma_error": "0.7", "nll": "2"}
+    assert "from 1.00 to 0.70, still above the bound's 0.50" in results.univariate([*rows(0.5), clipped])
+    assert "below the bound's" in results.univariate([*rows(0.8), clipped])
     assert "no finite result" in results.univariate([{"function": "constant", "method": "NLL", "sigma_error": "", "nll": ""}])
 
 
