@@ -41,7 +41,7 @@ def _picture(png: bytes) -> np.ndarray:
 def test_streamed_is_the_same_as_in_memory(tables, tmp_path):
     features, values = tables
     made = stream_pseudo_labels(tmp_path / "labels", features, values, OURS)
-    config = PseudoLabelConfig(source="targets", neighbours=30, dimensions=3, effective=0.7, shrinkage=0.1)
+    config = PseudoLabelConfig(source="targets", neighbours=30, dimensions=3, effective=0.7, shrinkage=0.1, towards="diagonal")
     np.testing.assert_allclose(made.open("roots"), pseudo_label_roots(features, values, config, 0), atol=2e-3, rtol=1e-3)
     np.testing.assert_allclose(made.open("weight").sum(axis=1), 1, atol=1e-5)
     assert made.open("index").shape == (1300, 30)

@@ -1,5 +1,6 @@
 """Tables and picture of the dimensions experiment."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,8 +68,8 @@ def _quality(results: Results) -> str:
         f"### Error against D\n\nNew samples of a known law, {len(results.seeds)} seeds of the networks, learning rate 1e-3 "
         "with a cosine, floor of the covariance 1e-3 (standardised units), no further jitter. Unlike the paper, for one CPU "
         f"thread: epochs fall and batches grow with D, and networks are no wider than {dimensions.WIDEST}, as the table says; "
-        "NLL:TIC is exact up to D = 8, with few probes (see below) beyond. The hybrid clips its gradient to length 1; what "
-        "clipping does for the others stands below. In parentheses: seeds with steps left out because loss or gradient was not "
+        "NLL:TIC is exact up to D = 8, with few probes (see below) beyond. Gradients are clipped to length 1; what that "
+        "does stands below. In parentheses: seeds with steps left out because loss or gradient was not "
         "finite.\n\n"
     )
     settings = [dimensions.DimensionConfig.standard(d, results.quick) for d in results.dimensions]
@@ -137,7 +138,7 @@ def _checks(results: Results) -> str:
     text += markdown_table(table, ["loss", "KL, separate", "KL, shared", "error of mean, separate", "error of mean, shared"])
     text += (
         f"\n### Warm-up of the mean, and clipping, D = {middle}\n\nThe same epochs in all; with warm-up the first half are "
-        "squared error of the mean. Plain has neither, as everywhere above. Largest gradient: the longest of any step before "
+        "squared error of the mean. Plain is as everywhere above: clipped, without warm-up. Largest gradient: the longest of any step before "
         "clipping, the worst seed.\n\n"
     )
     table = []
@@ -146,7 +147,7 @@ def _checks(results: Results) -> str:
         found = [(f"{kind} of {s}" if kind == "warm-up" else s, r) for (kind, s, m), r in changed.items() if m == method]
         for label, r in (("plain", base[method]), *found):
             if r:
-                worst = max(v for v in r["largest_gradient"] if v is not None)
+                worst = max((v for v in r["largest_gradient"] if v is not None), default=math.nan)
                 line = [f"{method}, {label}", spread(_figure(r, "kl")), spread(_figure(r, "mean_error"))]
                 table.append([*line, f"{worst:.2g}", str(sum(r["nonfinite"]))])
     header = ["loss, change", "KL", "error of mean", "largest gradient", "steps not finite"]

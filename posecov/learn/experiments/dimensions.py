@@ -26,8 +26,7 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "KL": {"loss": "kl"},
     "2-W": {"loss": "wasserstein"},
     "2-W bound": {"loss": "wasserstein-bound"},
-    # After the bound, which does not punish small variances, the NLL starts with huge gradients.
-    "hybrid": {"loss": "nll", "pretrain_loss": "wasserstein-bound", "clip": 1.0},
+    "hybrid": {"loss": "nll", "pretrain_loss": "wasserstein-bound"},
     "Faithful": {"loss": "faithful"},
 }
 # What one CPU thread allows; the papers train every D alike, with width D^2 + 2 and batches of 32.
@@ -158,7 +157,7 @@ def recipe(config: DimensionConfig, method: str, **changes: Any) -> RegressionCo
         "width": config.width,
         "learning_rate": config.learning_rate,
     }
-    common |= {"schedule": "cosine", "floor": 1e-3, "jitter": 0.0, "on_nonfinite": "count"}
+    common |= {"schedule": "cosine", "floor": 1e-3, "jitter": 0.0, "clip": 1.0, "on_nonfinite": "count"}
     return RegressionConfig(**(common | settings | changes))
 
 

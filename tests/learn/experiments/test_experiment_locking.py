@@ -30,6 +30,26 @@ def test_the_bound_is_the_distance_from_an_isotropic_start():
     np.testing.assert_allclose(*paths, atol=1e-4)
 
 
+def test_the_bound_moves_the_mean_as_squared_error_does_and_leaves_the_angle():
+    bound = descend(LockingConfig("wasserstein-bound", **SHORT))
+    squared = descend(LockingConfig("nll", warmup=SHORT["steps"], **SHORT))
+    np.testing.assert_allclose(bound["mean"], squared["mean"], atol=1e-12)
+    # With either truth, the main axis is the true one from the first step on, whatever the residual.
+    for truth in locking.TRUTHS:
+        found = descend(LockingConfig("wasserstein-bound", truth, **SHORT))
+        error = describe(found["mean"], found["covariance"], truth)["axis_error"]
+        np.testing.assert_allclose(error[..., 1:], 0, atol=0.1)
+
+
+def test_angles_count_from_the_first_step_with_the_loss_itself():
+    config = LockingConfig("nll", "orthogonal", warmup=30, rates=(0.03,), steps=60, seeds=(0,))
+    found = descend(config)
+    angles = describe(found["mean"], found["covariance"], "orthogonal")["residual_angle"][0, 0]
+    want = np.nanmin(angles[found["step"] > 30])
+    np.testing.assert_allclose(summary(config, found)["smallest_angle"], [[want]])
+    assert want > 50 > angles[found["step"] == 30][0]
+
+
 def test_a_warm_up_moves_the_mean_alone():
     found = descend(LockingConfig("nll", warmup=30, rates=(0.03,), steps=30, seeds=(0,)))
     np.testing.assert_array_equal(found["covariance"][0, 0, -1], np.eye(2))

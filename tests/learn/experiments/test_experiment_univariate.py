@@ -1,5 +1,8 @@
 """The univariate problem and its command, small."""
 
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 
@@ -27,6 +30,16 @@ def test_neighbours_see_sigma():
 def test_every_method_has_the_same_epochs():
     for method in METHODS:
         assert sum(epochs for _, epochs in recipe(UnivariateConfig(), method).phases()) == UnivariateConfig().epochs
+
+
+def test_a_cell_is_another_one_when_its_recipe_changes(tmp_path, monkeypatch):
+    keys = []
+    monkeypatch.setattr(univariate, "run_cell", lambda folder, key, compute: keys.append(json.dumps(key)) or compute())
+    monkeypatch.setattr(univariate, "compute", lambda *arguments: pytest.skip("never"))
+    for changed in (TINY, dataclasses.replace(TINY, epochs=3), dataclasses.replace(TINY, neighbours=9)):
+        with pytest.raises(pytest.skip.Exception):
+            run_with(tmp_path, changed, (0,))
+    assert len(set(keys)) == 3
 
 
 def test_errors_are_against_the_truth():
