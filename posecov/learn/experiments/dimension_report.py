@@ -138,9 +138,8 @@ def _checks(results: Results) -> str:
     text += markdown_table(table, ["loss", "KL, separate", "KL, shared", "error of mean, separate", "error of mean, shared"])
     text += (
         f"\n### Warm-up of the mean, and clipping, D = {middle}\n\nThe same epochs in all; with warm-up the first half are "
-        "squared error of the mean. Plain is as everywhere above: clipped, without warm-up. Largest gradient: "
-        "the longest of any step before "
-        "clipping, the worst seed.\n\n"
+        "squared error of the mean. Plain is as everywhere above: clipped, without warm-up. Largest gradient: the longest of "
+        "any step before clipping, the worst seed.\n\n"
     )
     table = []
     changed = {key: r for key, r in results.checks.items() if key[0] in ("warm-up", "clipping")}
