@@ -110,7 +110,7 @@ def main(options: Options) -> None:
     """Measure, print, write. Raises PosecovError."""
     if not options.names:
         raise PosecovError(f"name at least one of {', '.join(BENCHMARKS)}")
-    if {"tic", "train-step"} & set(options.names):
+    if {"tic", "pseudo-labels", "train-step"} & set(options.names):
         import torch
 
         torch.set_num_threads(options.threads)

@@ -20,7 +20,7 @@ BLOCK = 2048
 
 _SPARE = 8  # Candidates kept beyond k, whose exact distances are computed too.
 _SMALL = 256  # Rows of the table for each candidate up to which selecting from all of them is faster.
-_PRODUCT, _TILE = 2**21, 2**17  # Distances computed and selected from at a time, when selecting from all rows.
+_PRODUCT, _TILE = 2**20, 2**16  # Distances computed and selected from at a time, when selecting from all rows.
 _TINY = 1e-30
 _ACCURATE = 4e-6  # Squared distances whose rounding error is below this share are good enough.
 _HELD = 64  # Candidates held for each one kept, before bounds are tightened: only bad luck with the sample gets there.
