@@ -70,7 +70,7 @@ def train_step(options: Options) -> Mapping[str, float]:
 def inference(options: Options) -> Mapping[str, float]:
     """The deployed model."""
     from posecov.learn.benchmarks.inference import measure
-    from posecov.learn.benchmarks.timing import alternate
+    from posecov.learn.benchmarks.measuring import alternate
 
     network = PoseModel(options.weights, threads=options.threads)
     estimator = PoseEstimator(options.weights, threads=options.threads)

@@ -68,8 +68,7 @@ Student-t law; its constants come from the other half of the test images.
 Frozen mean, {ablation_epochs} epochs for every row, seeds {seeds}, calibrated alike, LSP test images; NLL in nats per person
 and TAC in picture pixels as mean (range). The free term k3 carries the rest of the trace.
 
-    python tools/experiments/pose.py --run runs/{name} --mean-head frozen --seeds {seed_arguments} \\
-        --json weights/figures/{name}-ablation.json
+    {ablation_command}
 
 | covariance head | NLL | TAC, px | trace in J J^T | in curvature |
 |---|---|---|---|---|
@@ -181,7 +180,7 @@ def _card(metadata: ModelMetadata, sha: str, weights: Path, figures: dict[str, A
         evaluation=evaluation.markdown(figures["evaluation"]).strip(),
         ablation_epochs=sum(ablation["epochs"].values()),
         seeds=", ".join(next(iter(ablation["variants"].values()))),
-        seed_arguments=" ".join(next(iter(ablation["variants"].values()))),
+        ablation_command=ablation["command"],
         ablation="\n".join(rows),
         speed=(
             f"One crop in the network {speed['crop_ms']:.1f} ms, one box of a 640 x 480 picture {speed['box_ms']:.1f} ms "

@@ -4,6 +4,7 @@ Phase 1 draws the predicted covariance towards pseudo-labels in the 2-Wasserstei
 log-likelihood. Both in the Taylor-induced parameterisation (`covariance_head`). Either phase can have any other loss.
 """
 
+import copy
 import dataclasses
 import logging
 import math
@@ -133,33 +134,32 @@ def train_covariance(
         save_checkpoint(run.last, state | optimizer_tensors(optimizer), facts)
 
 
+def _prefixes(settings: CovarianceConfig) -> tuple[str, ...]:
+    """Of the names of what this part trains."""
+    return ("covariance_head.",) if settings.mean_head == "frozen" else ("covariance_head.", "mean_head.")
+
+
 def learning_parameters(model: PoseModel, settings: CovarianceConfig) -> list[tuple[str, nn.Parameter]]:
     """Names and parameters that this part trains."""
-    prefixes = ("covariance_head.",) if settings.mean_head == "frozen" else ("covariance_head.", "mean_head.")
-    return [(name, parameter) for name, parameter in model.named_parameters() if name.startswith(prefixes)]
+    return [(name, parameter) for name, parameter in model.named_parameters() if name.startswith(_prefixes(settings))]
 
 
 def _learned_state(model: PoseModel, settings: CovarianceConfig) -> dict[str, Tensor]:
-    prefixes = ("covariance_head.",) if settings.mean_head == "frozen" else ("covariance_head.", "mean_head.")
-    return {name: value for name, value in model.state_dict().items() if name.startswith(prefixes)}
+    return {name: value for name, value in model.state_dict().items() if name.startswith(_prefixes(settings))}
 
 
 def averaged_model(model: PoseModel, average: Average) -> PoseModel:
     """A copy of the model with the averaged weights."""
-    averaged = PoseModel(model.config, model.joints, pretrained=False)
+    averaged = copy.deepcopy(model)
     averaged.load_state_dict(model.state_dict() | average.state)
     return averaged.eval()
 
 
 def predict(model: PoseModel, seen: FeatureSet, settings: CovarianceConfig) -> tuple[np.ndarray, Covariance]:
     """Means (N, 2J) float64 and covariance terms of cached people, crop pixels; no gradient."""
-    means, parts = [], []
+    features = _look_at_all(model, seen, settings)
     with torch.inference_mode():
-        for start in range(0, len(seen.labelled), _CHUNK):
-            features = _look(model, seen.at(torch.arange(start, min(start + _CHUNK, len(seen.labelled)))), settings)
-            means.append(features.mean)
-            parts.append(model.covariance_head(features))
-    return torch.cat(means).double().numpy(), Covariance(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+        return features.mean.double().numpy(), model.covariance_head(features)
 
 
 def validate(model: PoseModel, seen: FeatureSet, settings: CovarianceConfig) -> dict[str, float]:
@@ -218,6 +218,9 @@ def _look(model: PoseModel, seen: FeatureSet, settings: CovarianceConfig) -> Joi
 
 
 def _look_at_all(model: PoseModel, seen: FeatureSet, settings: CovarianceConfig) -> JointFeatures:
+    """The same for many people, without a gradient."""
+    if settings.mean_head == "frozen":
+        return seen.features
     parts = []
     with torch.inference_mode():
         for start in range(0, len(seen.labelled), _CHUNK):

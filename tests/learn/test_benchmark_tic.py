@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from posecov.learn.benchmarks.tic import measure, peak_bytes
+from posecov.learn.benchmarks.measuring import peak_bytes
+from posecov.learn.benchmarks.tic import measure
 
 
 def test_figures_are_there():

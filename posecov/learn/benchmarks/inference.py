@@ -7,7 +7,7 @@ import onnx
 import onnxruntime as ort
 
 from posecov.errors import PosecovError
-from posecov.learn.benchmarks.timing import alternate
+from posecov.learn.benchmarks.measuring import alternate
 
 
 def measure(weights: Path, threads: int = 1, repeats: int = 150) -> dict[str, float]:

@@ -7,20 +7,18 @@ Memory is the peak of what the allocator has handed out during the call, beyond 
 `torch.profiler` records it: temporaries inside operations count, the process and the weights do not.
 """
 
-import statistics
-import time
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from posecov.learn.benchmarks.measuring import alternate, peak_bytes
 from posecov.learn.losses import nll
 from posecov.learn.mlp import ResidualMLP
 from posecov.learn.taylor import TaylorTerms, default_probes, estimated_terms, exact_terms, naive_terms, rounded_dtype
 
 DIMENSIONS = (4, 8, 16, 24, 32)
 _FLOOR = 1e-3  # of the covariance: a fresh network's factor is nearly singular in D = 32 dimensions
-_WARM_UP = 2
 
 
 def measure(
@@ -49,31 +47,32 @@ def terms_figures(size: int, batch: int = 32, repeats: int = 7) -> dict[str, flo
     """Time and peak memory of the exact terms and of the naive ones, D = ``size``."""
     network = ResidualMLP(1, size, size, size**2 + 2)
     x = _normal(0, 1, batch, size)
-    exact, naive = alternating_medians([lambda: exact_terms(network, x), lambda: naive_terms(network, x)], repeats)
-    exact_bytes, naive_bytes = (peak_bytes(lambda: exact_terms(network, x)), peak_bytes(lambda: naive_terms(network, x)))
+    calls = {"exact": lambda: exact_terms(network, x), "naive": lambda: naive_terms(network, x)}
+    times, peaks = alternate(calls, repeats), {name: peak_bytes(call) for name, call in calls.items()}
     return {
-        f"mlp_exact_ms_d{size}": 1e3 * exact,
-        f"mlp_naive_ms_d{size}": 1e3 * naive,
-        f"mlp_exact_speedup_d{size}": naive / exact,
-        f"mlp_exact_mb_d{size}": exact_bytes / 1e6,
-        f"mlp_naive_mb_d{size}": naive_bytes / 1e6,
-        f"mlp_exact_memory_ratio_d{size}": exact_bytes / naive_bytes,
+        f"mlp_exact_ms_d{size}": times["exact"],
+        f"mlp_naive_ms_d{size}": times["naive"],
+        f"mlp_exact_speedup_d{size}": times["naive"] / times["exact"],
+        f"mlp_exact_mb_d{size}": peaks["exact"] / 1e6,
+        f"mlp_naive_mb_d{size}": peaks["naive"] / 1e6,
+        f"mlp_exact_memory_ratio_d{size}": peaks["exact"] / peaks["naive"],
     }
 
 
 def step_figures(size: int, batch: int = 32, repeats: int = 15) -> dict[str, float]:
     """Time of a whole training step with the plain NLL, with exact and with estimated terms, D = ``size``."""
     generator = torch.Generator().manual_seed(0)
-    steps = [
-        training_step(size, batch, terms)
-        for terms in (None, exact_terms, lambda network, x: estimated_terms(network, x, generator=generator))
-    ]
-    plain, exact, estimated = alternating_medians(steps, repeats)
+    terms: dict[str, Callable[[ResidualMLP, Tensor], TaylorTerms] | None] = {
+        "plain": None,
+        "exact": exact_terms,
+        "estimated": lambda network, x: estimated_terms(network, x, generator=generator),
+    }
+    times = alternate({name: training_step(size, batch, own) for name, own in terms.items()}, repeats)
     network = ResidualMLP(1, size, size, size**2 + 2, blocks=1)
     return {
-        f"mlp_nll_ms_d{size}": 1e3 * plain,
-        f"mlp_exact_over_nll_d{size}": exact / plain,
-        f"mlp_estimator_over_nll_d{size}": estimated / plain,
+        f"mlp_nll_ms_d{size}": times["plain"],
+        f"mlp_exact_over_nll_d{size}": times["exact"] / times["plain"],
+        f"mlp_estimator_over_nll_d{size}": times["estimated"] / times["plain"],
         f"mlp_estimator_probes_d{size}": default_probes(network, rounded_dtype(network)),
     }
 
@@ -102,34 +101,6 @@ def training_step(size: int, batch: int, terms: Callable[[ResidualMLP, Tensor], 
         optimizer.step()
 
     return step
-
-
-def alternating_medians(calls: Sequence[Callable[[], object]], repeats: int) -> list[float]:
-    """Median seconds of each call; they take turns, so that a busy machine slows all of them."""
-    times: list[list[float]] = [[] for _ in calls]
-    for turn in range(_WARM_UP + repeats):
-        for call, spent in zip(calls, times, strict=True):
-            start = time.perf_counter()
-            call()
-            if turn >= _WARM_UP:
-                spent.append(time.perf_counter() - start)
-    return [statistics.median(spent) for spent in times]
-
-
-def peak_bytes(call: Callable[[], object]) -> int:
-    """Most bytes of CPU tensors that a call holds at once, beyond those from before it."""
-    call()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        result = call()
-    del result
-    assert profile.profiler is not None
-    assert profile.profiler.kineto_results is not None
-    held = peak = 0
-    changes = (event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]")
-    for event in sorted(changes, key=lambda event: event.start_ns()):
-        held += event.nbytes()
-        peak = max(peak, held)
-    return peak
 
 
 def _normal(seed: int, *shape: int) -> Tensor:

@@ -6,7 +6,7 @@ Both sides of every ratio run in turns on the same batch, and medians are compar
 import torch
 from torch import Tensor
 
-from posecov.learn.benchmarks.timing import alternate
+from posecov.learn.benchmarks.measuring import alternate
 from posecov.learn.covariance_head import Covariance
 from posecov.learn.losses import LOSSES, Prediction, Target, symmetric_root
 from posecov.learn.model import ModelConfig, PoseModel

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from posecov.learn.benchmarks.measuring import peak_bytes
 from posecov.learn.experiments.cells import run_cell
 from posecov.learn.regression import Fitted, RegressionConfig, Regressor, StackedSteps
 
@@ -83,18 +84,7 @@ def _cost(dimensions: int, config: RegressionConfig, repeats: int) -> dict[str, 
         steps.step(x, y, roots, "", generator)
         times.append(1e3 * (time.process_time() - start))
     steps.optimizer.zero_grad(set_to_none=True)
-    return {"ms": statistics.median(times), "mb": peak_memory(lambda: steps.step(x, y, roots, "", generator))}
-
-
-def peak_memory(call: Callable[[], object]) -> float:
-    """Most memory, MiB, that tensors made during a call hold at once, from the profiler's record of the CPU allocator."""
-    from torch.profiler import ProfilerActivity, profile
-
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        call()
-    events = [event for event in record.profiler.kineto_results.events() if event.name() == "[memory]"]  # type: ignore[union-attr]
-    sizes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
-    return float(max(np.cumsum(sizes), default=0.0)) / 2**20
+    return {"ms": statistics.median(times), "mb": peak_bytes(lambda: steps.step(x, y, roots, "", generator)) / 2**20}
 
 
 def exponent(dimensions: Sequence[int], values: Sequence[float | None], smallest: int = 12) -> float | None:

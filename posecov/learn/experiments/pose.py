@@ -165,11 +165,13 @@ def prepare_setting(options: PoseOptions) -> Setting:
     covariance = dataclasses.replace(
         config.covariance, views=options.views, mean_head=options.mean_head, phase1_epochs=0, batch=options.batch, lr=options.lr
     )
-    limit = 600 if options.quick else config.data.limit
-    data = dataclasses.replace(config.data, root=data_root_of(config, options.data_root), limit=limit)
+    data = dataclasses.replace(config.data, root=data_root_of(config, options.data_root))
     config = dataclasses.replace(config, covariance=covariance, data=data, threads=options.threads)
     device, skeleton = prepare(config), load_skeleton(config.skeleton)
     people = load_people(config)
+    if options.quick:
+        # A part of the run's own split: a limit on everybody would draw it anew, with people that the mean has seen.
+        people = people._replace(covariance=people.covariance[:: max(1, len(people.covariance) // 600)])
     test = read_lsp(Path(config.data.root) / "lsp", "test")[: 200 if options.quick else None]
     model = PoseModel(config.model, len(skeleton), pretrained=False)
     load_mean(model, part("average" if facts["part"] == "mean" else "model", tensors))
@@ -203,7 +205,7 @@ def _one(config: TrainConfig, setting: Setting, roots: dict[str, Any], folder: P
     if any(loss_named(name).pseudo for name in config.covariance.losses):
         settings = repr(config.pseudo_labels)
         if settings not in roots:
-            # Random neighbours are drawn anew with each seed only where a seed is run alone: the control is one control.
+            # The control's random neighbours are the same for all seeds.
             roots[settings] = make_pseudo_labels(setting.cached.views[0], config.pseudo_labels, 0)
         own = roots[settings]
     trained = Run(config, folder / "training")
@@ -218,7 +220,7 @@ def judge(model: PoseModel, config: TrainConfig, setting: Setting) -> dict[str, 
     """Figures on the test people, in picture pixels.
 
     Returns:
-        ``nll_people`` and ``tac_people`` (mean over a person's joints), ``error_people``: (N,) lists for paired comparisons;
+        ``nll_people``, ``tac_people`` and ``mse_people`` (means over a person's joints): (N,) lists for paired comparisons;
         their means ``nll``, ``tac``; ``mse`` per coordinate; ``nll_calibrated`` and ``coverage`` after calibration on the
         validation people; ``rank_correlation``; shares of the trace.
     """

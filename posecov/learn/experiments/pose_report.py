@@ -47,10 +47,9 @@ def report(options: PoseOptions, results: Results) -> str:
             name: {seed: {key: found[key] for key in ("nll", "tac", "k1_share", "k2_share")} for seed, found in seeds.items()}
             for name, seeds in results.items()
         }
-        write_json(
-            Path(options.json),
-            {"epochs": {"phase1": options.phase1_epochs, "phase2": options.phase2_epochs}, "variants": variants},
-        )
+        command = f"python tools/experiments/pose.py --run {options.run} --mean-head {options.mean_head} --json {options.json}"
+        epochs = {"phase1": options.phase1_epochs, "phase2": options.phase2_epochs}
+        write_json(Path(options.json), {"command": command, "epochs": epochs, "variants": variants})
     return write_report(folder, "pose", _markdown(options, results, pairs), rows)
 
 

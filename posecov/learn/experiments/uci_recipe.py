@@ -38,7 +38,7 @@ _START = 0.1  # of the usual initial weights of the covariance's last layer: it 
 
 @dataclass(frozen=True)
 class RecipeConfig:
-    """The recipe. Every default was chosen on validation rows of four tables; no table has its own.
+    """The recipe. Every default was chosen on validation rows of five tables; no table has its own.
 
     Attributes:
         mean: how means are trained.

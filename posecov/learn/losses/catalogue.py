@@ -45,19 +45,17 @@ class LossFunction(Protocol):
 
 
 class Loss(NamedTuple):
-    """A loss and what it asks of the network and of the data.
+    """A loss and what it asks of the network and of the data. Every loss here has the mean's part too.
 
     Attributes:
         function: of a prediction and a target.
         form: what the network must predict beside the mean: "none", "diagonal", "covariance" or "precision".
         pseudo: whether it needs `Target.root`.
-        moves_mean: whether the mean gets a gradient. All here include the mean's part, so it is true of each.
     """
 
     function: LossFunction
     form: str
     pseudo: bool
-    moves_mean: bool = True
 
 
 def _mse(prediction: Prediction, target: Target, degrees_of_freedom: Tensor | None = None) -> Tensor:

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from posecov.learn.benchmarks.measuring import peak_bytes
 from posecov.learn.experiments import dimension_checks, dimension_costs, dimensions
 from posecov.learn.experiments.dimension_checks import gradient_counts, trials
-from posecov.learn.experiments.dimension_costs import exponent, peak_memory, step_cost
+from posecov.learn.experiments.dimension_costs import exponent, step_cost
 from posecov.learn.experiments.dimensions import METHODS, DimensionConfig, compare, make_problem, recipe, run_with
 
 
@@ -64,7 +65,7 @@ def test_memory_of_a_step_is_what_is_held_at_once():
         del first
         return second + 1
 
-    assert 8 <= peak_memory(call) < 8.1
+    assert 8 <= peak_bytes(call) / 2**20 < 8.1
     cost = step_cost(4, "wasserstein-bound", "none", repeats=1)
     assert step_cost(4, "nll", "exact", repeats=1)["mb"] > 2 * cost["mb"] > 0
 

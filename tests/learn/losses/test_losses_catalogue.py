@@ -57,7 +57,7 @@ def test_one_number_per_sample_whatever_stands_where_there_is_no_label(name):
     assert (factor[:, 2] == 0).all()
     if name != "nll-precision":
         assert (factor[:, ~rows] == 0).all()
-    assert (mean != 0).any() == LOSSES[name].moves_mean
+    assert (mean != 0).any()
 
 
 @pytest.mark.parametrize("name", NAMES)
