@@ -197,7 +197,7 @@ def run_with(folder: Path, wanted: Sequence[int], seeds: tuple[int, ...], quick:
     fits: dict[tuple[int, str], dict[str, Any]] = {}
     checks: dict[tuple[str, str, str], dict[str, Any]] = {}
     middle = 4 if quick else 8
-    trials = dimension_checks.trials(DimensionConfig.standard(middle, quick))
+    trials = dimension_checks.trials(DimensionConfig.standard(middle, quick), quick)
     total = len(wanted) * (len(METHODS) + len(dimension_costs.METHODS)) + len(trials) + len(dimension_checks.GRADIENTS)
     with progress(total, "dimensions") as begin:
         for d in wanted:

@@ -99,19 +99,20 @@ class PoseOptions(Options):
         phase1_epochs: of phase 1. phase2_epochs: of phase 2. Every variant has their sum.
         mean_head: frozen, trained or fresh.
         views: augmented crops of each person beside the plain one.
-        batch: people a step. lr: peak learning rate.
+        batch: people a step. lr: peak learning rate. weight_decay: of AdamW.
         json: where the figures of tools/model_card.py go, if wanted.
     """
 
     run: str = "runs/posecov-lsp14-half"
     data_root: str = ""
     variants: tuple[str, ...] = ()
-    phase1_epochs: int = 8
-    phase2_epochs: int = 12
-    mean_head: str = "trained"
+    phase1_epochs: int = 2
+    phase2_epochs: int = 13
+    mean_head: str = "frozen"
     views: int = 2
     batch: int = 64
     lr: float = 1e-3
+    weight_decay: float = 0.5
     json: str = ""
 
 
@@ -163,8 +164,9 @@ def prepare_setting(options: PoseOptions) -> Setting:
         raise PosecovError(f"{source}: its mean is not finished; run tools/train.py again")
     config = TrainConfig.from_dict(facts["config"], str(source))
     covariance = dataclasses.replace(
-        config.covariance, views=options.views, mean_head=options.mean_head, phase1_epochs=0, batch=options.batch, lr=options.lr
-    )
+        config.covariance, views=options.views, mean_head=options.mean_head, phase1_epochs=0,
+        batch=options.batch, lr=options.lr, weight_decay=options.weight_decay,
+    )  # fmt: skip
     data = dataclasses.replace(config.data, root=data_root_of(config, options.data_root))
     config = dataclasses.replace(config, covariance=covariance, data=data, threads=options.threads)
     device, skeleton = prepare(config), load_skeleton(config.skeleton)

@@ -248,7 +248,7 @@ def compute_cell(config: UciConfig, table: Table, protocol: str, method: str, se
         recipe = config.whole_recipe(rows)
         fitted = uci_recipe.fit_recipe(recipe, split.x, split.y, seeds)
         predict, batch = fitted.predict, recipe.mean.batch
-        more = {"effective": fitted.effective, "nonfinite": fitted.mean.nonfinite}
+        more = {"effective": fitted.effective, "nonfinite": fitted.means.nonfinite}
     else:
         training = config.training(rows, **METHODS[method])
         roots = None

@@ -1,7 +1,8 @@
 """One fixed recipe for regression tables: the papers' hybrid on residuals that the mean has not seen.
 
 1. Mean: squared error. As many further means as there are folds are trained the same way, each without one fold of the rows;
-   their errors on the fold that they have not seen are the *fresh residuals*, as large as those on new rows.
+   their errors on the fold that they have not seen are the *fresh residuals*, as large as those on new rows. They are trained
+   in any case, so the prediction is the average of all.
 2. C, the second moment of the fresh residuals, gives the frame: the covariance network predicts A(x), and the covariance is
    C^1/2 [(I + A)(I + A)^T + floor I] C^1/2. It starts at C, and tables whose residuals span many scales become alike.
 3. Phase 1: 2-Wasserstein bound (ToSS, arXiv 2502.10587) to pseudo-labels, the neighbours' second moments of the fresh residuals
@@ -74,14 +75,14 @@ class FittedRecipe:
     """Trained members.
 
     Attributes:
-        mean: the means, as `posecov.learn.regression.fit` leaves them.
+        means: what predicts the means.
         network: A(x), M members.
         frame: (M, D, D) C^1/2.
         config: the recipe.
         effective: (M,) median effective number of neighbours.
     """
 
-    mean: Fitted
+    means: "Means"
     network: ResidualMLP
     frame: np.ndarray
     config: RecipeConfig
@@ -95,7 +96,7 @@ class FittedRecipe:
             factor = torch.cat([_factor(network(part)) for part in parts], dim=1).numpy()
         inner = factor @ np.swapaxes(factor, -1, -2) + self.config.floor * np.eye(factor.shape[-1])
         frame = self.frame[:, None]
-        return self.mean.predict(x)[0], frame @ inner @ frame
+        return self.means.predict(x), frame @ inner @ frame
 
 
 @dataclass(frozen=True)
@@ -103,12 +104,26 @@ class Means:
     """What covariances are fitted to.
 
     Attributes:
-        fitted: the M means, trained on all rows.
+        whole: the M means that were trained on all rows.
+        parts: the M x folds means that were trained without one fold, the folds of a member one after the other.
         fresh: (M, N, D) residuals of means that have not seen the row.
     """
 
-    fitted: Fitted
+    whole: Fitted
+    parts: Fitted
     fresh: np.ndarray
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """(M, N, D) average of a member's means, for its own inputs (M, N, m)."""
+        members = len(x)
+        folds = len(self.parts.network.seeds) // members
+        parts = self.parts.predict(np.repeat(x, folds, axis=0))[0]
+        return (self.whole.predict(x)[0] + parts.reshape(members, folds, *parts.shape[1:]).sum(axis=1)) / (folds + 1)
+
+    @property
+    def nonfinite(self) -> np.ndarray:
+        """(M,) steps left out in a member's means."""
+        return self.whole.nonfinite + self.parts.nonfinite.reshape(len(self.whole.nonfinite), -1).sum(axis=1)
 
 
 def fit_recipe(config: RecipeConfig, x: np.ndarray, y: np.ndarray, seeds: Sequence[int]) -> FittedRecipe:
@@ -128,7 +143,7 @@ def fit_recipe(config: RecipeConfig, x: np.ndarray, y: np.ndarray, seeds: Sequen
 
 def fit_means(config: RecipeConfig, x: np.ndarray, y: np.ndarray, seeds: Sequence[int]) -> Means:
     """Step 1: the means, and residuals that are fresh."""
-    return Means(fit(config.mean, x, y, seeds=seeds), fresh_residuals(config, x, y, seeds))
+    return Means(fit(config.mean, x, y, seeds=seeds), *fresh_residuals(config, x, y, seeds))
 
 
 def fit_covariance(config: RecipeConfig, means: Means, x: np.ndarray, seeds: Sequence[int]) -> FittedRecipe:
@@ -144,11 +159,11 @@ def fit_covariance(config: RecipeConfig, means: Means, x: np.ndarray, seeds: Seq
         network.output.weight.mul_(_START)
         network.output.bias.mul_(_START)
     _train(config, network, x, white, np.stack([label for label, _ in labels]), seeds)
-    return FittedRecipe(means.fitted, network, frame, config, np.array([effective for _, effective in labels]))
+    return FittedRecipe(means, network, frame, config, np.array([effective for _, effective in labels]))
 
 
-def fresh_residuals(config: RecipeConfig, x: np.ndarray, y: np.ndarray, seeds: Sequence[int]) -> np.ndarray:
-    """(M, N, D) errors of means that were trained without the row's fold; all folds of all members are one stack."""
+def fresh_residuals(config: RecipeConfig, x: np.ndarray, y: np.ndarray, seeds: Sequence[int]) -> tuple[Fitted, np.ndarray]:
+    """Means that were trained without a fold each, and their errors (M, N, D) on it; all folds of all members are one stack."""
     count, folds = x.shape[1], config.folds
     if not 1 < folds <= count // 2:
         raise PosecovError(f"folds: {folds} of {count} rows; 2 or more are needed, with 2 rows or more in each")
@@ -164,7 +179,7 @@ def fresh_residuals(config: RecipeConfig, x: np.ndarray, y: np.ndarray, seeds: S
         seeds=own_seeds,
     )
     predicted = fitted.predict(np.repeat(x, folds, axis=0))[0].reshape(len(x), folds, count, -1)
-    return y - predicted[:, fold, np.arange(count)]
+    return fitted, y - predicted[:, fold, np.arange(count)]
 
 
 def smoothed_likelihood(residual: Tensor, covariance: Tensor, root: Tensor, own: float) -> Tensor:

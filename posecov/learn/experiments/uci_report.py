@@ -99,8 +99,8 @@ def _protocol(config: "UciConfig") -> str:
         "on the fold it has not seen; in the frame of their pooled covariance (with that jitter) a factor I + A(x),",
         f"with a floor of {recipe.floor:g}, learns {recipe.phase1_epochs} epochs by the 2-W bound from the residuals of",
         f"k = {recipe.neighbours:g} D neighbours, shrunk by {recipe.shrinkage:g}, then {recipe.phase2_epochs} epochs by the",
-        f"likelihood of the residuals, {1 - recipe.own:.0%} of them the neighbours'. It trains {recipe.folds} more means than",
-        "its rivals. Its settings, and the rate and clipping that all share, were chosen on validation rows of trials 100 to",
+        f"likelihood of the residuals, {1 - recipe.own:.0%} of them the neighbours'. It predicts the average of all",
+        f"{recipe.folds + 1} means, where its rivals have one each. Its settings, and the rate and clipping that all share, were chosen on validation rows of trials 100 to",
         "102 of abalone, concrete, energy, naval and red-wine. Every trial draws its rows anew, so that held-out rows of other",
         "trials of these five were among the rows tuned on; the other five tables were not touched.",
     ]

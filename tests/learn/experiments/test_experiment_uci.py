@@ -64,11 +64,19 @@ def test_fresh_residuals_come_from_means_that_have_not_seen_the_row():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(1, 64, 3)), rng.normal(size=(1, 64, 2))
     config = dataclasses.replace(RECIPE, folds=4, mean=dataclasses.replace(MEAN, epochs=150, width=48, batch=16))
-    fresh = fresh_residuals(config, x, y, (0,))
-    seen = fit_means(config, x, y, (0,)).fitted.predict(x)[0] - y
+    fresh = fresh_residuals(config, x, y, (0,))[1]
+    seen = fit_means(config, x, y, (0,)).whole.predict(x)[0] - y
     # Pure noise: what is learned by heart is small on seen rows, and larger than the noise itself on fresh ones.
     assert np.square(seen).mean() < 0.6 * np.square(y).mean()
     assert np.square(fresh).mean() > np.square(y).mean()
+
+
+def test_the_mean_is_the_average_of_all_means_of_a_member():
+    x, y = draw(40)
+    means = fit_means(RECIPE, x, y, (0, 1))
+    whole, parts = means.whole.predict(x)[0], means.parts.predict(np.repeat(x, RECIPE.folds, axis=0))[0]
+    second = parts[RECIPE.folds :]
+    np.testing.assert_allclose(means.predict(x)[1], np.concatenate([whole[1:], second]).mean(axis=0))
 
 
 def test_folds_need_rows():
