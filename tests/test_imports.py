@@ -34,6 +34,25 @@ for name in {MODULES!r}:
     assert done.returncode == 0, done.stderr
 
 
+TOOLS = sorted(path.relative_to(ROOT) for path in (ROOT / "tools").rglob("*.py"))
+WITHOUT_TRAINING = {"evaluate.py", "model_card.py"}
+
+
+@pytest.mark.parametrize("tool", [t for t in TOOLS if t.name not in WITHOUT_TRAINING], ids=str)
+def test_tools_say_what_to_install_where_the_training_packages_are_missing(tool):
+    arguments = ["train-step"] if tool.name == "benchmark.py" else []
+    code = f"""
+import runpy, sys
+
+sys.modules["torch"] = None
+sys.argv = [{str(tool)!r}, *{arguments!r}]
+runpy.run_path({str(tool)!r}, run_name="__main__")
+"""
+    done = run(code)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.strip() == f'{tool.stem}: torch is not installed; run pip install -e ".[train]"'
+
+
 @pytest.mark.parametrize("code", ["import posecov", "from posecov import PoseEstimator, Pose, PosecovError"])
 def test_import_is_quick_and_light(code):
     timed = f"import sys, time; start = time.perf_counter(); {code}; print(time.perf_counter() - start, *sorted(sys.modules))"

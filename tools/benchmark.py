@@ -21,6 +21,7 @@ import numpy as np
 import tyro
 
 from posecov import PosecovError, PoseEstimator
+from posecov.commands.terminal import needs_training_packages
 from posecov.model import PoseModel
 from posecov.output import write_json
 
@@ -126,6 +127,7 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
+    needs_training_packages("benchmark")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         main(tyro.cli(Options, prog="tools/benchmark.py"))

@@ -14,6 +14,7 @@ from typing import Annotated
 
 import tyro
 
+from posecov.commands.terminal import needs_training_packages
 from posecov.errors import PosecovError
 
 
@@ -34,6 +35,7 @@ class Options:
 
 def main() -> int:
     """Run the command line."""
+    needs_training_packages("calibrate")
     from posecov.learn.calibration import calibrate_checkpoint
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")

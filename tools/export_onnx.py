@@ -13,6 +13,7 @@ from typing import Annotated
 
 import tyro
 
+from posecov.commands.terminal import needs_training_packages
 from posecov.errors import PosecovError
 
 
@@ -35,6 +36,7 @@ class Options:
 
 def main() -> int:
     """Run the command line."""
+    needs_training_packages("export_onnx")
     from posecov.learn.export import export, load_model
     from posecov.learn.parity_crops import parity_crops
 

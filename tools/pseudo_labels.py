@@ -15,6 +15,7 @@ from typing import Annotated
 
 import tyro
 
+from posecov.commands.terminal import needs_training_packages
 from posecov.errors import PosecovError
 
 
@@ -41,6 +42,7 @@ class Options:
 
 def main() -> int:
     """Run the command line."""
+    needs_training_packages("pseudo_labels")
     from posecov.learn.pseudo_labels.diagnose import diagnose
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")

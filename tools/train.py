@@ -11,11 +11,13 @@ import sys
 
 from rich.logging import RichHandler
 
+from posecov.commands.terminal import needs_training_packages
 from posecov.errors import PosecovError
 
 
 def main() -> int:
     """Run the command line."""
+    needs_training_packages("train")
     from posecov.learn.config import config_from_command_line
     from posecov.learn.run import console
     from posecov.learn.training import train

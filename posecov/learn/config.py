@@ -253,7 +253,10 @@ def _check_losses(config: TrainConfig) -> None:
     if settings.phase1_epochs < 0 or settings.phase2_epochs < 0:
         raise PosecovError("setting covariance.phase1_epochs, phase2_epochs: must not be negative")
     for setting, name in (("phase1_loss", settings.phase1_loss), ("phase2_loss", settings.phase2_loss)):
-        loss = loss_named(name)
+        try:
+            loss = loss_named(name)
+        except PosecovError as error:
+            raise PosecovError(f"setting covariance.{setting}: {error}") from None
         if name not in settings.losses:
             continue
         if loss.form in ("diagonal", "precision") and form != loss.form:

@@ -9,9 +9,12 @@ Table to stdout, progress to stderr. Exit code 2 when nothing could be done.
 
 import sys
 
+from posecov.commands.terminal import needs_training_packages
+
 
 def main() -> int:
     """Run the command line."""
+    needs_training_packages("dimensions")
     from posecov.learn.experiments.cells import Options, run_command
     from posecov.learn.experiments.dimensions import run
 

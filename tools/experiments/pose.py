@@ -8,9 +8,18 @@ Writes cells/*.json, pose.csv, pose.md and pose.png into runs/experiments/pose (
 
 import sys
 
-from posecov.learn.experiments.cells import run_command
-from posecov.learn.experiments.pose import PoseOptions, run
-from posecov.learn.experiments.pose_report import report
+from posecov.commands.terminal import needs_training_packages
+
+
+def main() -> int:
+    """Run the command line."""
+    needs_training_packages("pose")
+    from posecov.learn.experiments.cells import run_command
+    from posecov.learn.experiments.pose import PoseOptions, run
+    from posecov.learn.experiments.pose_report import report
+
+    return run_command("pose", PoseOptions, lambda options: report(options, run(options)))
+
 
 if __name__ == "__main__":
-    sys.exit(run_command("pose", PoseOptions, lambda options: report(options, run(options))))
+    sys.exit(main())

@@ -8,9 +8,12 @@ Exit code 2 when nothing was run, or the page cannot be written.
 
 import sys
 
+from posecov.commands.terminal import needs_training_packages
+
 
 def main() -> int:
     """Run the command line."""
+    needs_training_packages("results")
     from posecov.learn.experiments.cells import run_command
     from posecov.learn.experiments.results import ResultsOptions, write_page
 

@@ -9,9 +9,12 @@ where it was stopped. Table to stdout, progress to stderr. Exit code 2 when noth
 
 import sys
 
+from posecov.commands.terminal import needs_training_packages
+
 
 def main() -> int:
     """Run the command line."""
+    needs_training_packages("uci")
     from posecov.learn.experiments.cells import run_command
     from posecov.learn.experiments.uci import UciOptions, run
 

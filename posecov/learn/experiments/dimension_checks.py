@@ -28,7 +28,9 @@ _DRAWS = 100
 ESTIMATED = {8: 20, 12: 20, 16: 20}
 
 
-def trials(config: "DimensionConfig", quick: bool = False) -> dict[tuple[str, str, str], tuple["DimensionConfig", RegressionConfig]]:
+def trials(
+    config: "DimensionConfig", quick: bool = False
+) -> dict[tuple[str, str, str], tuple["DimensionConfig", RegressionConfig]]:
     """(kind, setting, method) -> how to train it."""
     from posecov.learn.experiments.dimensions import recipe
 

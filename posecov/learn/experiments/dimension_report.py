@@ -117,9 +117,9 @@ def _costs(results: Results) -> str:
 
 def _estimator(results: Results) -> str:
     text = (
-        f"### Estimated against exact Taylor terms\n\nNLL:TIC with {RegressionConfig.probes} probes and exactly, the same seeds, "
-        "samples and order, trained longer than above. Held-out NLL minus the true law's, nats; the difference is paired by "
-        "seed.\n\n"
+        f"### Estimated against exact Taylor terms\n\nNLL:TIC with {RegressionConfig.probes} probes and exactly, the same "
+        "seeds, samples and order, trained longer than above. Held-out NLL minus the true law's, nats; the difference is "
+        "paired by seed.\n\n"
     )
     table = []
     for setting in dict.fromkeys(setting for kind, setting, _ in results.checks if kind == "estimator"):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from posecov import law, metrics
 from posecov.coordinates import flatten
@@ -98,6 +99,7 @@ class PoseOptions(Options):
         variants: names; all when none is given.
         phase1_epochs: of phase 1. phase2_epochs: of phase 2. Every variant has their sum.
         mean_head: frozen, trained or fresh.
+        people: the covariance learns from so many of the people, evenly spread; 0: from all.
         views: augmented crops of each person beside the plain one.
         batch: people a step. lr: peak learning rate. weight_decay: of AdamW.
         json: where the figures of tools/model_card.py go, if wanted.
@@ -109,6 +111,7 @@ class PoseOptions(Options):
     phase1_epochs: int = 2
     phase2_epochs: int = 13
     mean_head: str = "frozen"
+    people: int = 0
     views: int = 2
     batch: int = 64
     lr: float = 1e-3
@@ -148,6 +151,8 @@ def run(options: PoseOptions) -> dict[str, dict[str, Any]]:
                 config = configure(setting.config, VARIANTS[name], seed, options)
                 plain = config.to_dict() | {"data": None, "out": "", "threads": 0, "workers": 0}
                 key = {"variant": name, "seed": seed, "mean": mean, "config": plain, "people": len(setting.test)}
+                if options.people:
+                    key["trained_on"] = options.people
 
                 def compute(config: TrainConfig = config) -> dict[str, Any]:
                     return _one(config, setting, roots, folder)
@@ -177,9 +182,20 @@ def prepare_setting(options: PoseOptions) -> Setting:
     test = read_lsp(Path(config.data.root) / "lsp", "test")[: 200 if options.quick else None]
     model = PoseModel(config.model, len(skeleton), pretrained=False)
     load_mean(model, part("average" if facts["part"] == "mean" else "model", tensors))
-    cached = cache(Run(config, options.folder("pose")), model, skeleton, people, device)
+    cached = fewer(cache(Run(config, options.folder("pose")), model, skeleton, people, device), options.people)
     seen = extract_features(model, config, skeleton, test, 0, device)
     return Setting(config, model, skeleton, cached, test, seen)
+
+
+def fewer(cached: Cached, count: int) -> Cached:
+    """``count`` of the training people, evenly spread; all for 0. Raises PosecovError when there are not so many."""
+    have = len(cached.views[0].labelled)
+    if not 0 <= count <= have:
+        raise PosecovError(f"--people: {count}, but there are {have}")
+    if not count:
+        return cached
+    chosen = torch.linspace(0, have - 1, count).long()
+    return dataclasses.replace(cached, views=[view.at(chosen) for view in cached.views])
 
 
 def configure(config: TrainConfig, variant: Variant, seed: int, options: PoseOptions) -> TrainConfig:

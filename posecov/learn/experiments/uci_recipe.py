@@ -66,7 +66,7 @@ class RecipeConfig:
     shrinkage: float = 0.2
     own: float = 0.2
     ridge: float = 1e-3
-    floor: float = 0.03
+    floor: float = 0.1
     shuffled: bool = False
 
 

@@ -100,9 +100,12 @@ def _protocol(config: "UciConfig") -> str:
         f"with a floor of {recipe.floor:g}, learns {recipe.phase1_epochs} epochs by the 2-W bound from the residuals of",
         f"k = {recipe.neighbours:g} D neighbours, shrunk by {recipe.shrinkage:g}, then {recipe.phase2_epochs} epochs by the",
         f"likelihood of the residuals, {1 - recipe.own:.0%} of them the neighbours'. It predicts the average of all",
-        f"{recipe.folds + 1} means, where its rivals have one each. Its settings, and the rate and clipping that all share, were chosen on validation rows of trials 100 to",
-        "102 of abalone, concrete, energy, naval and red-wine. Every trial draws its rows anew, so that held-out rows of other",
-        "trials of these five were among the rows tuned on; the other five tables were not touched.",
+        f"{recipe.folds + 1} means, where its rivals have one each. Its settings, and the rate and clipping that all share,",
+        "were chosen on validation rows of trials 100 to 102 of abalone, concrete, energy, naval and red-wine. Every trial",
+        "draws its rows anew, so that held-out rows of other trials of these five were among the rows tuned on. Averaging the",
+        "means, and the floor, came later, after held-out figures of the recipe without them had been seen (better than both",
+        "Faithful and NLL:TIC on 5 tables); they were chosen on a fifth of the training rows of trials 0 to 2 of air,",
+        "concrete, electrical, gas, red-wine and white-wine.",
     ]
     return "\n".join(lines) + "\n"
 
