@@ -89,6 +89,7 @@ def _markdown(options: PoseOptions, results: Results, pairs: Sequence[Mapping[st
     people = len(next(iter(seeds.values()))["nll_people"])
     lines = [
         f"{people} LSP test people; backbone frozen (features of the run `{Path(options.run).name}`), the mean head {head}. "
+        f"{f'{options.people} people train. ' if options.people else ''}"
         f"Every row has {options.phase1_epochs + options.phase2_epochs} epochs (hybrids {options.phase1_epochs} + "
         f"{options.phase2_epochs}); the epoch is chosen on validation people; {len(seeds)} seeds, mean ± standard deviation. "
         "NLL in nats per person and picture pixels under each model's own law, as trained and after calibration on the "

@@ -29,6 +29,11 @@ TITLES: Mapping[str, str] = {
     "uci": "UCI tables",
     "pose": "Human pose, held out",
 }
+# Further runs of the same experiment: folder -> title, and what its command adds.
+FURTHER: Mapping[str, tuple[str, str, str]] = {
+    "pose-few": ("pose", "With 600 people", "--people 600 --phase1-epochs 20 --phase2-epochs 20 --out runs/experiments/pose-few"),
+    "pose-mean": ("pose", "With a mean head that learns", "--mean-head fresh --out runs/experiments/pose-mean"),
+}
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ def write_page(options: ResultsOptions) -> str:
     for name, title in TITLES.items():
         parts.append(f"## {title}\n\n    python tools/experiments/{name}.py{' --quick' if options.quick else ''}\n")
         parts.append(_section(name, folders[name], page.parent) if there[name] else "Missing: it has not been run.\n")
+        parts += [_further(name, source, page.parent) if not options.quick else ""]
     made(page.parent)
     write_atomic(page, "\n".join(parts).encode())
     return "".join(f"{name}: {'found' if found else 'missing'}\n" for name, found in there.items())
@@ -93,6 +99,16 @@ def _section(name: str, folder: Path, beside: Path) -> str:
         said = pose() + "\n"
     shown = "".join(f"![{title}](figures/{copied})\n\n" for title, copied in _figures(name, folder, beside))
     return said + shown + _demoted(own)
+
+
+def _further(name: str, source: Path, beside: Path) -> str:
+    """Sections of the further runs of an experiment that are there."""
+    text = ""
+    for folder, (experiment, title, arguments) in FURTHER.items():
+        if experiment == name and (source / folder / f"{name}.md").is_file():
+            text += f"### {title}\n\n    python tools/experiments/{name}.py {arguments}\n\n"
+            text += _demoted(_read(source / folder / f"{name}.md")) + "\n"
+    return text
 
 
 def _figures(name: str, folder: Path, beside: Path) -> list[tuple[str, str]]:
