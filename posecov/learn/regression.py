@@ -111,10 +111,12 @@ def fit(
         size = inputs.shape[1]
         total = epochs * math.ceil(size / config.batch)
         taken = itertools.count()
+        last = config.pretrain_epochs > 0 and number == len(config.phases()) - 1 and config.epochs > 0
+        peak = config.learning_rate * (config.finetuning if last else 1.0)
         for epoch in range(epochs):
             losses = []
             for batch, index in enumerate(_batches(size, config.batch, orders)):
-                steps.rate(config.learning_rate * _schedule(config, next(taken), total))
+                steps.rate(peak * _schedule(config, next(taken), total))
                 where = f"phase {number + 1} ({loss}), epoch {epoch + 1}, batch {batch + 1}"
                 chosen = target_roots[members, index] if target_roots is not None and LOSSES[loss].pseudo else None
                 losses.append(

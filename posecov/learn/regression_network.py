@@ -30,6 +30,7 @@ class RegressionConfig:
         epochs: with ``loss``.
         batch: samples a step; 2 or more, for BatchNorm.
         learning_rate: of AdamW.
+        finetuning: factor on it once the pretraining is over.
         schedule: "constant", or "cosine" down to 0 within each phase.
         warmup_steps: of a linear rise of the rate at the start of each phase.
         weight_decay: of AdamW.
@@ -58,6 +59,7 @@ class RegressionConfig:
     epochs: int = 100
     batch: int = 32
     learning_rate: float = 3e-4
+    finetuning: float = 1.0
     schedule: Literal["constant", "cosine"] = "constant"
     warmup_steps: int = 0
     weight_decay: float = 0.01
@@ -104,6 +106,8 @@ class RegressionConfig:
             raise PosecovError(f"tic: the Taylor terms are part of a covariance, but {self.loss} has the form {form}")
         if self.tic != "none" and self.shared:
             raise PosecovError("tic: needs a mean network of its own; leave out shared")
+        if self.finetuning <= 0:
+            raise PosecovError(f"finetuning: {self.finetuning} is not a positive number")
         if self.batch < 2:
             raise PosecovError(f"batch: {self.batch}, but BatchNorm needs 2 samples or more")
         if (self.wrong_mean or self.freeze_mean) and not self.warmup_mean_epochs:

@@ -187,6 +187,21 @@ def test_any_loss_of_the_same_form_may_come_first(data, first):
     assert (np.linalg.eigvalsh(fitted.predict(data[0])[1]) > 0).all()
 
 
+def test_finetuning_moves_less_than_the_phase_before_it(data):
+    first = {"pretrain_loss": "wasserstein-bound", "pretrain_epochs": 2, "start": 1.0}
+
+    def weights(**changes):
+        fitted = fit(RegressionConfig(loss="nll", **(SMALL | first | changes)), *data)
+        return torch.cat([p.detach().flatten() for p in fitted.network.parameters()])
+
+    before = weights(epochs=0)
+    assert (weights(finetuning=1e-6) - before).abs().max() < 1e-6
+    assert (weights(finetuning=1.0) - before).abs().max() > 1e-3
+    # Without a pretraining there is nothing to finetune.
+    alone = {"pretrain_epochs": 0, "pretrain_loss": ""}
+    assert torch.equal(weights(finetuning=1e-6, **alone), weights(**alone))
+
+
 def test_a_single_sample_can_be_predicted(data):
     fitted = fit(RegressionConfig(loss="nll", tic="exact", start=1.0, **SMALL), *data)
     for one, all_ in zip(fitted.predict(data[0][:1]), fitted.predict(data[0]), strict=True):
@@ -260,6 +275,7 @@ def test_metrics_against_their_definitions():
         ({"freeze_mean": True, "warmup_mean_epochs": 1, "shared": True}, "shared"),
         ({"freeze_mean": True, "warmup_mean_epochs": 1, "loss": "mse"}, "freeze_mean"),
         ({"pretrain_epochs": -1}, "pretrain_epochs: -1 is negative"),
+        ({"finetuning": 0.0}, "finetuning"),
         ({"width": 0}, "width: 0"),
         ({"loss": "student-t", "degrees_of_freedom": 2.0}, "degrees_of_freedom"),
         ({"epochs": 0}, "epochs"),

@@ -27,6 +27,7 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "2-W": {"loss": "wasserstein"},
     "2-W bound": {"loss": "wasserstein-bound"},
     "hybrid": {"loss": "nll", "pretrain_loss": "wasserstein-bound"},
+    "hybrid, finetuned": {"loss": "nll", "pretrain_loss": "wasserstein-bound", "finetuning": 0.1},
     "Faithful": {"loss": "faithful"},
 }
 # What one CPU thread allows; the papers train every D alike, with width D^2 + 2 and batches of 32.

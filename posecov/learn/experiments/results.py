@@ -31,7 +31,11 @@ TITLES: Mapping[str, str] = {
 }
 # Further runs of the same experiment: folder -> title, and what its command adds.
 FURTHER: Mapping[str, tuple[str, str, str]] = {
-    "pose-few": ("pose", "With 600 people", "--people 600 --phase1-epochs 20 --phase2-epochs 20 --out runs/experiments/pose-few"),
+    "pose-few": (
+        "pose",
+        "With 600 people",
+        "--people 600 --phase1-epochs 20 --phase2-epochs 20 --out runs/experiments/pose-few",
+    ),
     "pose-mean": ("pose", "With a mean head that learns", "--mean-head fresh --out runs/experiments/pose-mean"),
 }
 
@@ -243,7 +247,7 @@ def dimensions(rows: Rows) -> str:
     fits = [row for row in rows if row["kind"] == "fit"]
     sizes = sorted({int(row["D"]) for row in fits})
     text = ""
-    for method in ("2-W bound", "hybrid"):
+    for method in ("2-W bound", "hybrid", "hybrid, finetuned"):
         for column, name in _COMPARED.items():
             won = [
                 d for d in sizes
