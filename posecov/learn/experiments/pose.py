@@ -58,6 +58,7 @@ class Variant:
 
 
 _HYBRID = ("wasserstein-procrustes", "nll")
+_BY_KL = ("wasserstein-procrustes", "kl")
 _OURS = ("wasserstein-procrustes", "student-t")
 _TARGETS: Mapping[str, Any] = {"source": "targets"}
 VARIANTS: Mapping[str, Variant] = {
@@ -78,6 +79,12 @@ VARIANTS: Mapping[str, Variant] = {
     "hybrid, shuffled neighbours": Variant(_HYBRID, pseudo={"shuffled": True}),
     "hybrid without J J^T": Variant(_HYBRID, taylor=(0.0, 0.05)),
     "hybrid without curvature": Variant(_HYBRID, taylor=(0.1, 0.0)),
+    # Phase 2 keeps the pseudo-labels: half of its likelihood is theirs.
+    "hybrid by KL": Variant(_BY_KL),
+    "hybrid by KL, targets": Variant(_BY_KL, pseudo=_TARGETS),
+    "hybrid by KL, shuffled neighbours": Variant(_BY_KL, pseudo={"shuffled": True}),
+    "hybrid by KL without J J^T": Variant(_BY_KL, taylor=(0.0, 0.05)),
+    "hybrid by KL without curvature": Variant(_BY_KL, taylor=(0.1, 0.0)),
     # Ours: Student-t, ellipses around a learned correlation.
     "ours": Variant(_OURS, "correlation"),
     "ours without phase 1": Variant(("", "student-t"), "correlation"),
@@ -238,9 +245,9 @@ def judge(model: PoseModel, config: TrainConfig, setting: Setting) -> dict[str, 
     """Figures on the test people, in picture pixels.
 
     Returns:
-        ``nll_people``, ``tac_people`` and ``mse_people`` (means over a person's joints): (N,) lists for paired comparisons;
-        their means ``nll``, ``tac``; ``mse`` per coordinate; ``nll_calibrated`` and ``coverage`` after calibration on the
-        validation people; ``rank_correlation``; shares of the trace.
+        ``nll_people``, ``nll_calibrated_people``, ``tac_people`` and ``mse_people`` (means over a person's joints): (N,) lists
+        for paired comparisons; their means ``nll``, ``nll_calibrated``, ``tac``; ``mse`` per coordinate; ``coverage`` after the
+        same calibration on the validation people; ``rank_correlation``; shares of the trace.
     """
     nu = law_degrees(model.covariance_head, config.covariance)
     mean, predicted = predict(model, setting.seen, config.covariance)
@@ -251,7 +258,7 @@ def judge(model: PoseModel, config: TrainConfig, setting: Setting) -> dict[str, 
     # From crop pixels to picture pixels: NLL shifts by the log of the scale, TAC scales with it.
     scale = np.array([crop_map(r.box, config.model.input_size, config.model.padding).scale for r in setting.test])
     people, calibrated = Law(mean, scatter, nu), _calibrated(model, config, setting, mean, scatter, nu)
-    nll = metrics.nll_per_person(people, values, 1.0 / scale)
+    nll, then = (metrics.nll_per_person(each, values, 1.0 / scale) for each in (people, calibrated))
     tac = metrics.tac_errors(people, values) / scale[:, None]
     squared = np.square((values - mean) / scale[:, None])
     errors = np.sqrt(squared.reshape(len(squared), -1, 2).sum(-1))
@@ -260,10 +267,11 @@ def judge(model: PoseModel, config: TrainConfig, setting: Setting) -> dict[str, 
         "nll": float(nll.mean()),
         "tac": metrics.mean_error(tac),
         "mse": float(np.nanmean(squared)),
-        "nll_calibrated": float(metrics.nll_per_person(calibrated, values, 1.0 / scale).mean()),
+        "nll_calibrated": float(then.mean()),
         "coverage": {str(level): metrics.coverage(masses, level) for level in MASSES},
         "rank_correlation": metrics.rank_correlation(sigmas / scale[:, None], errors),
         "nll_people": [round(float(v), 4) for v in nll],
+        "nll_calibrated_people": [round(float(v), 4) for v in then],
         "tac_people": [round(float(v), 4) for v in np.nanmean(tac, axis=1)],
         "mse_people": [round(float(v), 4) for v in np.nanmean(squared, axis=1)],
         **term_shares(predicted),

@@ -21,6 +21,15 @@ PAIRS = (
     ("hybrid", "Faithful"),
     ("hybrid", "hybrid without J J^T"),
     ("hybrid", "hybrid without curvature"),
+    ("hybrid by KL", "NLL-TIC"),
+    ("hybrid by KL", "NLL-TIC from the constant covariance"),
+    ("hybrid by KL", "KL"),
+    ("hybrid by KL", "hybrid"),
+    ("hybrid by KL", "hybrid by KL, shuffled neighbours"),
+    ("hybrid by KL", "hybrid by KL, targets"),
+    ("hybrid by KL", "Faithful"),
+    ("hybrid by KL", "hybrid by KL without J J^T"),
+    ("hybrid by KL", "hybrid by KL without curvature"),
     ("ours", "ours without phase 1"),
     ("ours", "ours, shuffled neighbours"),
     ("ours", "ours, targets"),
@@ -60,7 +69,7 @@ def compare(results: Results) -> list[dict[str, Any]]:
         if first not in results or second not in results:
             continue
         pair: dict[str, Any] = {"first": first, "second": second}
-        for what in ("nll", "tac"):
+        for what in ("nll", "nll_calibrated", "tac"):
             pair[what] = []
             for seed in results[first]:
                 if seed not in results[second]:
@@ -114,10 +123,13 @@ def _markdown(options: PoseOptions, results: Results, pairs: Sequence[Mapping[st
     ]
     compared = [
         [f"{pair['first']} − {pair['second']}"]
-        + [f"{_intervals(pair[what], digits)}: {verdict(pair[what])}" for what, digits in (("nll", 2), ("tac", 3))]
+        + [
+            f"{_intervals(pair[what], digits)}: {verdict(pair[what])}"
+            for what, digits in (("nll", 2), ("nll_calibrated", 2), ("tac", 3))
+        ]
         for pair in pairs
     ]
-    return "\n".join(lines) + "\n" + markdown_table(compared, ["pair", "NLL", "TAC, px"])
+    return "\n".join(lines) + "\n" + markdown_table(compared, ["pair", "NLL", "NLL, calibrated", "TAC, px"])
 
 
 def _intervals(intervals: Sequence[tuple[float, float, float]], digits: int) -> str:
@@ -141,13 +153,13 @@ def _figure(results: Results, pairs: Sequence[Mapping[str, Any]]) -> Any:
         axes.invert_yaxis()
         axes.grid(alpha=0.3)
     for place, pair in enumerate(pairs):
-        for shift, (middle_value, low, high) in enumerate(pair["nll"]):
+        for shift, (middle_value, low, high) in enumerate(pair["nll_calibrated"]):
             right.plot([low, high], [place + 0.18 * (shift - 1)] * 2, color="tab:green", lw=2)
             right.plot([middle_value], [place + 0.18 * (shift - 1)], "|", color="black")
     right.axvline(0.0, color="black", lw=0.8)
     right.set_yticks(range(len(pairs)), [f"{pair['first']} − {pair['second']}" for pair in pairs], fontsize=8)
     right.yaxis.tick_right()
-    right.set_title("NLL difference, 95 % per seed (below 0: first is better)")
+    right.set_title("NLL difference after calibration, 95 % per seed (below 0: first is better)")
     right.invert_yaxis()
     right.grid(alpha=0.3)
     return figure

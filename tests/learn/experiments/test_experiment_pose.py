@@ -77,7 +77,7 @@ def test_paired_comparison_knows_better_from_worse():
 
     def found(shift):
         people = list(base + shift + rng.normal(0, 0.5, 400))
-        return {"nll_people": people, "tac_people": people}
+        return {"nll_people": people, "nll_calibrated_people": people, "tac_people": people}
 
     results = {"hybrid": {"0": found(-0.3), "1": found(-0.3)}, "Faithful": {"0": found(0.0), "1": found(0.0)}}
     (pair,) = compare(results)
