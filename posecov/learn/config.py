@@ -114,6 +114,8 @@ class CovarianceConfig:
         phase1_loss: any of `posecov.learn.losses.LOSSES`; ours is the 2-Wasserstein distance to the pseudo-labels.
         phase2_epochs: of phase 2.
         phase2_loss: any of them; ours is the negative log-likelihood of the Student-t.
+        own_share: of a person's own error in the loss ``kl``, the pseudo-label having the rest: 0.5 is the papers' calibrated
+            KL divergence, 1 the plain likelihood.
         mean_head: ``frozen``; or ``trained``: the mean head learns on from the same losses, on the frozen features below it; or
             ``fresh``: it does so from new weights.
         start: ``constant``: the head starts at the likeliest constant covariance; ``isotropic``: at a circle of its size.
@@ -134,6 +136,7 @@ class CovarianceConfig:
     phase1_loss: str = "wasserstein-procrustes"
     phase2_epochs: int = 15
     phase2_loss: str = "student-t"
+    own_share: float = 0.5
     mean_head: str = "frozen"
     start: str = "constant"
     batch: int = 64
@@ -229,6 +232,7 @@ def check(config: TrainConfig) -> None:
         ("covariance.views", covariance.views, covariance.views >= 0, "not negative"),
         ("covariance.batch", covariance.batch, covariance.batch >= 1, "at least 1"),
         ("covariance.lr", covariance.lr, covariance.lr > 0, "above 0"),
+        ("covariance.own_share", covariance.own_share, 0 <= covariance.own_share <= 1, "from 0 to 1"),
         ("covariance.gradient_share", covariance.gradient_share, 0 <= covariance.gradient_share < 0.5, "from 0 to below 0.5"),
         (
             "covariance.curvature_share",

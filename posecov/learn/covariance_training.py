@@ -291,7 +291,7 @@ def losses_of(
         root = follow(cached.roots[index], batch.linear, batch.mirrored, cached.permutation) / unit
     criterion = chosen.function(
         Prediction(features.mean / unit, predicted.scatter * (spread / unit**2), predicted.factor / factor_unit),
-        Target(flatten(batch.points) / unit, rows, root),
+        Target(flatten(batch.points) / unit, rows, root, settings.own_share),
         head.degrees_of_freedom() if name == "student-t" else None,
     ).mean()
     deviation = predicted.deviation.square().sum((1, 2)).mean() / size

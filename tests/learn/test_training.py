@@ -210,6 +210,7 @@ def test_unreadable_training_picture_names_the_file(tmp_path, data_root):
         ("covariance", {"phase2_loss": "beta-nll"}, "needs --model.scatter diagonal"),
         ("covariance", {"phase1_loss": "wasserstein-bound"}, "needs --model.scatter factor"),
         ("covariance", {"phase2_loss": "likelihood"}, "covariance.phase2_loss: there is no loss 'likelihood'"),
+        ("covariance", {"own_share": 1.5}, "covariance.own_share"),
         ("covariance", {"mean_head": "thawed"}, "frozen or trained or fresh"),
         ("model", {"scatter": "diagonal"}, "no Taylor terms"),
         ("model", {"scatter": "round"}, "correlation or factor"),

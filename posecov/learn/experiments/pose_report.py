@@ -21,15 +21,15 @@ PAIRS = (
     ("hybrid", "Faithful"),
     ("hybrid", "hybrid without J J^T"),
     ("hybrid", "hybrid without curvature"),
-    ("hybrid by KL", "NLL-TIC"),
-    ("hybrid by KL", "NLL-TIC from the constant covariance"),
+    ("smoothed hybrid", "NLL-TIC"),
+    ("smoothed hybrid", "NLL-TIC from the constant covariance"),
+    ("smoothed hybrid", "hybrid"),
+    ("smoothed hybrid", "smoothed hybrid, shuffled neighbours"),
+    ("smoothed hybrid", "smoothed hybrid, targets"),
+    ("smoothed hybrid", "Faithful"),
+    ("smoothed hybrid", "smoothed hybrid without J J^T"),
+    ("smoothed hybrid", "smoothed hybrid without curvature"),
     ("hybrid by KL", "KL"),
-    ("hybrid by KL", "hybrid"),
-    ("hybrid by KL", "hybrid by KL, shuffled neighbours"),
-    ("hybrid by KL", "hybrid by KL, targets"),
-    ("hybrid by KL", "Faithful"),
-    ("hybrid by KL", "hybrid by KL without J J^T"),
-    ("hybrid by KL", "hybrid by KL without curvature"),
     ("ours", "ours without phase 1"),
     ("ours", "ours, shuffled neighbours"),
     ("ours", "ours, targets"),
@@ -72,7 +72,7 @@ def compare(results: Results) -> list[dict[str, Any]]:
         for what in ("nll", "nll_calibrated", "tac"):
             pair[what] = []
             for seed in results[first]:
-                if seed not in results[second]:
+                if any(f"{what}_people" not in results[name].get(seed, {}) for name in (first, second)):
                     continue
                 one, two = (np.array(results[name][seed][f"{what}_people"], dtype=float) for name in (first, second))
                 difference = one - two
@@ -84,6 +84,8 @@ def compare(results: Results) -> list[dict[str, Any]]:
 
 def verdict(intervals: Sequence[tuple[float, float, float]]) -> str:
     """``better`` when every seed's interval lies below 0, ``worse`` when above, else how many do."""
+    if not intervals:
+        return "not compared"
     below, above = sum(high < 0 for _, _, high in intervals), sum(low > 0 for _, low, _ in intervals)
     if below == len(intervals):
         return "better in every seed"

@@ -31,11 +31,13 @@ class Target(NamedTuple):
         values: (..., D) labels; anything, also NaN, where there is none.
         rows: (..., D) bool, True where there is a label; None: everywhere.
         root: (..., D, D) symmetric root of the pseudo-label's covariance.
+        own: for "kl", the share of the sample's own residual.
     """
 
     values: Tensor
     rows: Tensor | None = None
     root: Tensor | None = None
+    own: float = 0.5
 
 
 class LossFunction(Protocol):
@@ -91,7 +93,7 @@ def _kl(prediction: Prediction, target: Target, degrees_of_freedom: Tensor | Non
     """Without the constant ln det P: pseudo-labels may be singular."""
     root = _root(target).double()
     residual = target.values - prediction.mean
-    return likelihood.kl(residual, _covariance(prediction), root @ root.mT, target.rows, pseudo_log_det=False)
+    return likelihood.kl(residual, _covariance(prediction), root @ root.mT, target.rows, pseudo_log_det=False, own=target.own)
 
 
 def _bound(prediction: Prediction, target: Target, degrees_of_freedom: Tensor | None = None) -> Tensor:

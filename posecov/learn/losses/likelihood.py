@@ -137,15 +137,23 @@ def faithful(residual: Tensor, covariance: Tensor, rows: Tensor | None = None) -
     return mse(residual, rows) + nll(residual.detach(), covariance, rows)
 
 
-def kl(residual: Tensor, covariance: Tensor, pseudo: Tensor, rows: Tensor | None = None, pseudo_log_det: bool = True) -> Tensor:
+def kl(
+    residual: Tensor,
+    covariance: Tensor,
+    pseudo: Tensor,
+    rows: Tensor | None = None,
+    pseudo_log_det: bool = True,
+    own: float = 0.5,
+) -> Tensor:
     """KL divergence of N(label, P) from the prediction, with the calibration of ToSS (arXiv 2502.10587).
 
-        1/2 [ (tr(S^-1 P) + r^T S^-1 r) / 2 - D + ln det S - ln det P ]
+        1/2 [ (1 - own) tr(S^-1 P) + own r^T S^-1 r - D + ln det S - ln det P ]
 
-    The inner half is the calibration. Without it the optimum over S is, by Lemma 1 of that paper, Sigma_Y + P: replacing a
-    label y by N(y, P) adds P to the covariance Sigma_Y of the residuals, twice the truth where P is the truth. With it the
-    optimum is (Sigma_Y + P) / 2, which is P where the residuals' outer products average to P. As a price, the value is no
-    divergence: it can be negative.
+    The paper's calibration is own = 1/2. Without it (both weights 1) the optimum over S is, by Lemma 1 of that paper, Sigma_Y +
+    P: replacing a label y by N(y, P) adds P to the covariance Sigma_Y of the residuals, twice the truth where P is the truth.
+    With it the optimum is own Sigma_Y + (1 - own) P, which is P where the residuals' outer products average to P. As a price,
+    the value is no divergence: it can be negative. At own = 1 it is the NLL, but for constants; below, pseudo-labels smooth
+    the likelihood, so that single residuals are not learned by heart.
 
     For a singular P ln det P is -inf. It is constant in training: ``pseudo_log_det=False`` leaves it out, as the catalogue
     does, for all samples alike; with True a singular P is an error, never dropped silently.
@@ -156,6 +164,7 @@ def kl(residual: Tensor, covariance: Tensor, pseudo: Tensor, rows: Tensor | None
         pseudo: (..., D, D) pseudo-label, P; no gradient.
         rows: (..., D) bool or None.
         pseudo_log_det: whether - ln det P is part of the value.
+        own: share of the sample's own residual, 0 to 1.
 
     Returns:
         (...) nats.
@@ -163,11 +172,11 @@ def kl(residual: Tensor, covariance: Tensor, pseudo: Tensor, rows: Tensor | None
     residual, covariance = mask_vector(residual, rows), mask_covariance(covariance, rows, 1.0)
     masked = mask_covariance(pseudo.detach(), rows)
     lower, info = torch.linalg.cholesky_ex(covariance)
-    moments = masked + residual.unsqueeze(-1) * residual.unsqueeze(-2)
+    moments = (1 - own) * masked + own * residual.unsqueeze(-1) * residual.unsqueeze(-2)
     batch = torch.broadcast_shapes(moments.shape, lower.shape)
     solved = torch.cholesky_solve(moments.expand(batch), lower.expand(batch))
     log_det = 2 * lower.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    loss = 0.5 * (0.5 * solved.diagonal(dim1=-2, dim2=-1).sum(-1) - labelled_count(residual, rows) + log_det)
+    loss = 0.5 * (solved.diagonal(dim1=-2, dim2=-1).sum(-1) - labelled_count(residual, rows) + log_det)
     failed = {"covariance": info}
     if pseudo_log_det:
         # Cholesky often survives a singular matrix with pivots that are pure rounding.

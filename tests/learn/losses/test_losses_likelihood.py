@@ -109,6 +109,17 @@ def test_kl_with_doubled_moments_is_that_of_the_distributions():
     torch.testing.assert_close(mine + 0.5 * D * math.log(2), expected)
 
 
+def test_own_share_of_kl_leads_from_the_pseudo_label_to_the_likelihood():
+    residual, covariance, pseudo = normal(N, D), covariances(N, D, seed=1), covariances(N, D, seed=2)
+    constant = 0.5 * (D + pseudo.logdet() + D * math.log(2 * math.pi))
+    torch.testing.assert_close(kl(residual, covariance, pseudo, own=1.0) + constant, nll(residual, covariance))
+    mvn, zero = torch.distributions.MultivariateNormal, torch.zeros(D).double()
+    alone = torch.distributions.kl_divergence(mvn(zero, pseudo), mvn(zero, covariance))
+    torch.testing.assert_close(kl(residual, covariance, pseudo, own=0.0), alone)
+    between = 0.15 * alone + 0.85 * (nll(residual, covariance) - constant)
+    torch.testing.assert_close(kl(residual, covariance, pseudo, own=0.85), between)
+
+
 def test_kl_masks_are_marginals_and_singular_pseudo_labels_drop_the_constant():
     residual, covariance, pseudo, rows = normal(N, D), covariances(N, D, seed=1), covariances(N, D, seed=2), masks(N, D)
     mine = kl(spoil(residual, rows, 1), spoil(covariance, rows, 2), spoil(pseudo, rows, 2), rows)
