@@ -350,6 +350,19 @@ class Law:
         rows = np.asarray(rows, dtype=np.intp)
         return Law(self.mean[..., rows], self.scatter[..., rows[:, None], rows], self.degrees_of_freedom)
 
+    def difference(self, first: np.ndarray | Sequence[int], second: np.ndarray | Sequence[int]) -> "Law":
+        """The law of some coordinates minus some others, each (d,), such as the vector from one joint to another.
+
+        A linear map of a t is a t with the same degrees of freedom: A mu and A S A^T, here S_aa + S_bb - S_ab - S_ba.
+        """
+        a, b = np.asarray(first, dtype=np.intp), np.asarray(second, dtype=np.intp)
+
+        def block(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+            return self.scatter[..., left[:, None], right]
+
+        scatter = block(a, a) + block(b, b) - block(a, b) - block(b, a)
+        return Law(self.mean[..., a] - self.mean[..., b], scatter, self.degrees_of_freedom)
+
     def sample(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """(count, ..., D) independent draws."""
         return sample(rng, self.mean, self.scatter, self.degrees_of_freedom, count)

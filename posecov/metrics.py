@@ -38,14 +38,41 @@ def pck(errors: np.ndarray, unit: np.ndarray, threshold: float = 0.2) -> tuple[n
         threshold: in units; LSP takes 0.2 of the torso.
 
     Returns:
-        (J,) share per joint (NaN for a joint never labelled), and the share over all labelled joints of all people.
+        (J,) share per joint (NaN for a joint never labelled), and the share over all labelled joints of all people, NaN when
+        nobody has a unit.
     """
     relative = np.asarray(errors) / np.where(unit > 0, unit, np.nan)[:, None]
     counted = ~np.isnan(relative)
     hit = (relative < threshold) & counted
     with np.errstate(invalid="ignore"):
         per_joint = hit.sum(axis=0) / counted.sum(axis=0)
-    return per_joint, float(hit.sum() / max(counted.sum(), 1))
+    return per_joint, float(hit.sum() / counted.sum()) if counted.any() else float("nan")
+
+
+def head_sizes(truth: np.ndarray, labelled: np.ndarray, joints: Sequence[str], known: np.ndarray | None = None) -> np.ndarray:
+    """(N,) unit of PCKh in pixels: the size that annotations give, else the distance of ``head_top`` and the neck.
+
+    MPII's own size is 0.6 of the diagonal of its head boxes (`head_box_size`; Andriluka et al., CVPR 2014). Where there is no
+    box, head top to neck (MPII's ``upper_neck``) is about as long. NaN where neither tells it; `pck` then leaves the person out.
+
+    Args:
+        truth: (N, J, 2) pixels.
+        labelled: (N, J).
+        joints: the J names.
+        known: (N,) sizes that annotations give, NaN where they do not.
+    """
+    ends = [joints.index(name) for name in ("head_top", "upper_neck", "neck") if name in joints][:2]
+    sizes = np.full(len(truth), np.nan)
+    if len(ends) == 2 and joints[ends[0]] == "head_top":
+        present = np.asarray(labelled)[:, ends].all(axis=1)
+        length = np.linalg.norm(np.asarray(truth)[:, ends[0]] - np.asarray(truth)[:, ends[1]], axis=-1)
+        sizes = np.where(present, length, np.nan)
+    return sizes if known is None else np.where(np.asarray(known) > 0, known, sizes)
+
+
+def head_box_size(box: np.ndarray) -> np.ndarray:
+    """(...) unit of PCKh of a head box (..., 4) x, y, width, height: 0.6 of its diagonal, as MPII's evaluation has it."""
+    return 0.6 * np.hypot(np.asarray(box)[..., 2], np.asarray(box)[..., 3])
 
 
 def nll_per_person(people: Law, values: np.ndarray, scale: np.ndarray | float = 1.0) -> np.ndarray:
@@ -70,9 +97,101 @@ def tac_errors(people: Law, values: np.ndarray) -> np.ndarray:
     return np.linalg.norm(people.hidden_joint_residuals(values), axis=-1)
 
 
+def energy_scores(people: Law, values: np.ndarray, draws: int = 512, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The energy score E|X - y| - 1/2 E|X - X'|, X and X' independent draws of the law: strictly proper, lower is better.
+
+    Gneiting and Raftery (2007), equation 22 with beta = 1, negatively oriented. Like the NLL it judges means and covariances
+    together, but in units of length, and one person far out does not dominate it.
+
+    Estimator: draws come in chunks of 32. The first expectation is the mean over a chunk's draws, the second the mean over the
+    pairs of each draw with the next in its chunk, the last with the first: both unbiased. Laws that are compared must have the
+    same shape and seed: they are then drawn from the same normal deviates, and most of the noise leaves their difference.
+
+    Args:
+        people: the law of N people.
+        values: (N, D), NaN left out of the norm.
+        draws: of every person's law, rounded up to whole chunks.
+        seed: of the draws.
+
+    Returns:
+        (N,) over all labelled coordinates of a person together, (N, J) over each joint by itself, pixels, NaN where nothing is
+        labelled; and (chunks, N), the chunks' own values of the first, to tell how much the draws matter.
+    """
+    rng, size = np.random.default_rng(seed), 32
+    labelled = ~np.isnan(values)
+    chunks, joints = [], []
+    for _ in range(max(1, -(-draws // size))):
+        drawn = people.sample(rng, size)
+        away, apart = drawn - values, drawn - np.roll(drawn, 1, axis=0)
+        squares = [np.square(coordinates.unflatten(np.where(labelled, v, 0.0))).sum(axis=-1) for v in (away, apart)]
+        whole = [np.sqrt(s.sum(axis=-1)).mean(axis=0) for s in squares]
+        single = [np.sqrt(s).mean(axis=0) for s in squares]
+        chunks.append(whole[0] - whole[1] / 2)
+        joints.append(single[0] - single[1] / 2)
+    each = np.where(labelled.any(axis=-1), chunks, np.nan)
+    per_joint = np.where(coordinates.unflatten(labelled).all(axis=-1), np.mean(joints, axis=0), np.nan)
+    return each.mean(axis=0), per_joint, each
+
+
+def limb_masses(people: Law, values: np.ndarray, limbs: Sequence[tuple[int, int]]) -> np.ndarray:
+    """(N, L) central mass at which the true vector of each limb, one joint minus the other, lies in its own law.
+
+    Two joints may each be calibrated while the vector between them is not: it depends on their covariance. NaN where either of
+    the two has no label.
+
+    Args:
+        people: the law of N people.
+        values: (N, D).
+        limbs: L pairs of joint indices.
+    """
+    masses = np.empty((len(values), len(limbs)))
+    for index, (first, second) in enumerate(limbs):
+        a, b = coordinates.rows([first]), coordinates.rows([second])
+        masses[:, index] = people.difference(a, b).mass(values[:, a] - values[:, b])
+    return masses
+
+
+def risk_curve(sigmas: np.ndarray, errors: np.ndarray) -> np.ndarray:
+    """(K,) mean error of the k joints with the smallest sigmas, k = 1..K, over all labelled joints of all people.
+
+    The risk-coverage curve of El-Yaniv and Wiener (2010) with the error as the loss; its mean is the area under it. Joints of
+    equal sigma (to nine digits) count with their mean error, so that their order does not matter.
+
+    Args:
+        sigmas: (N, J) in a unit that makes people comparable.
+        errors: (N, J), NaN left out, in the same unit.
+    """
+    counted = ~np.isnan(errors) & ~np.isnan(sigmas)
+    # Equal up to rounding in the last digits, as a constant times a person's size divided by that size is.
+    with np.errstate(divide="ignore"):
+        _, tie, count = np.unique(np.round(np.log(sigmas[counted]), 9), return_inverse=True, return_counts=True)
+    level = np.bincount(tie, weights=errors[counted]) / count
+    return np.cumsum(np.repeat(level, count)) / np.arange(1, len(tie) + 1)
+
+
+def error_left(curve: np.ndarray, kept: float = 0.8) -> float:
+    """Mean error of the surest share ``kept`` of all joints as a part of the mean error of all, from `risk_curve`."""
+    if not len(curve):
+        return float("nan")
+    return float(curve[max(1, round(kept * len(curve))) - 1] / curve[-1])
+
+
+def sigma_bins(sigmas: np.ndarray, errors: np.ndarray, bins: int = 10) -> tuple[np.ndarray, np.ndarray]:
+    """Root mean square of sigma, and of error, in bins of equally many joints from the surest to the least sure.
+
+    Sigma and error per axis (errors divided by sqrt 2) in the same unit; equal in every bin for a law with the right second
+    moments. (N, J) each, NaN left out; fewer bins when there are fewer joints.
+    """
+    counted = ~np.isnan(errors) & ~np.isnan(sigmas)
+    sigma, error = sigmas[counted], errors[counted] / np.sqrt(2)
+    groups = [g for g in np.array_split(np.argsort(sigma, kind="stable"), bins) if len(g)]
+    return tuple(np.array([np.sqrt(np.square(v[g]).mean()) for g in groups]) for v in (sigma, error))  # type: ignore[return-value]
+
+
 def coverage(masses: np.ndarray, nominal: float) -> float:
-    """Share of central masses (any shape, NaN left out) that the central region of mass ``nominal`` holds."""
-    return float(np.mean(masses[~np.isnan(masses)] <= nominal))
+    """Share of central masses (any shape, NaN left out) that the central region of mass ``nominal`` holds; NaN for none."""
+    counted = masses[~np.isnan(masses)]
+    return float(np.mean(counted <= nominal)) if counted.size else float("nan")
 
 
 def coverage_per_joint(joint_masses: np.ndarray, nominal: float) -> np.ndarray:

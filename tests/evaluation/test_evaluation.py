@@ -124,6 +124,7 @@ def test_differences_are_those_of_the_figures(report):
         return {
             "nll": one["nll"]["pixels"],
             "tac": one["tac"]["pixels"],
+            "energy_score": one["energy_score"]["pixels"],
             "sharpness": one["sharpness"],
             "rank_correlation": one["rank_correlation"]["torsos"],
         }

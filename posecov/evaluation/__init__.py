@@ -1,0 +1,20 @@
+"""The evaluation of a model on labelled people: figures beside two rivals (`rivals`), tables, and a report one can read.
+
+`evaluate` makes the figures, ready for JSON; everything else shows them.
+"""
+
+from posecov.evaluation.figures import evaluate
+from posecov.evaluation.rivals import RIVALS, constant_correlation_rival, constant_covariance_rival, fit_student_t
+from posecov.evaluation.tables import markdown
+from posecov.evaluation.uncertainty import LEVELS, MASSES
+
+__all__ = [
+    "LEVELS",
+    "MASSES",
+    "RIVALS",
+    "constant_correlation_rival",
+    "constant_covariance_rival",
+    "evaluate",
+    "fit_student_t",
+    "markdown",
+]

@@ -1,0 +1,198 @@
+"""The figures as tables, in Markdown and in HTML. Figures that a report lacks, as older ones do, leave their rows out."""
+
+import html
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+TITLES = {
+    "model": "model",
+    "constant_covariance": "constant covariance",
+    "constant_correlation": "our sigmas, constant correlation",
+}
+
+
+@dataclass
+class Table:
+    """A table of strings.
+
+    Attributes:
+        columns: heads of the columns.
+        rows: as many cells each; a row whose first cell starts with ``**`` stands out.
+    """
+
+    columns: Sequence[str]
+    rows: list[Sequence[str]] = field(default_factory=list)
+
+    def markdown(self) -> str:
+        """As Markdown, with a newline at its end."""
+        lines = [self.columns, ["---"] * len(self.columns), *self.rows]
+        return "\n".join("|---" * len(row) + "|" if row[0] == "---" else f"| {' | '.join(row)} |" for row in lines) + "\n"
+
+    def html(self) -> str:
+        """As an HTML table, first column left, the others right."""
+        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in self.columns)
+        body = []
+        for row in self.rows:
+            strong = ' class="strong"' if row[0].startswith("**") else ""
+            cells = [html.escape(cell.strip("*") if strong else cell) for cell in row]
+            body.append(f"<tr{strong}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+        return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The main tables of a report as Markdown, for the screen, a README or a model card."""
+    parts = [law_table(report).markdown(), joint_table(report).markdown()]
+    if report.get("oks"):
+        parts.append(oks_table(report).markdown())
+    parts += [f"{line}\n" for line in remarks(report)]
+    return "\n".join(parts)
+
+
+def law_table(report: dict[str, Any]) -> Table:
+    """The uncertainty of the model beside its rivals."""
+    laws = report["laws"]
+    table = Table([f"{report['people']} people", *(TITLES[name] for name in laws)])
+
+    def row(title: str, pick: Callable[[dict[str, Any]], str]) -> None:
+        table.rows.append([title, *(pick(figures) for figures in laws.values())])
+
+    def difference(key: str, digits: int) -> Callable[[dict[str, Any]], str]:
+        def pick(figures: dict[str, Any]) -> str:
+            if "difference" not in figures:
+                return ""
+            entry = figures["difference"][key]
+            return f"{entry['value']:+.{digits}f} ({entry['interval'][0]:+.{digits}f} to {entry['interval'][1]:+.{digits}f})"
+
+        return pick
+
+    row("NLL, nats per person, picture pixels", lambda f: number(f["nll"]["pixels"]))
+    row("NLL, lengths in person sizes", lambda f: number(f["nll"]["person_sizes"]))
+    if "frame" in laws["model"]["nll"]:
+        row("NLL, lengths in crop pixels", lambda f: number(f["nll"]["frame"]))
+    row("NLL, model minus rival", difference("nll", 2))
+    row("TAC, picture pixels", lambda f: number(f["tac"]["pixels"]))
+    row("TAC, model minus rival", difference("tac", 2))
+    if "energy_score" in laws["model"]:
+        row("energy score, all joints together, picture pixels", lambda f: number(f["energy_score"]["pixels"]))
+        row("energy score, model minus rival", difference("energy_score", 2))
+        row("energy score, mean over single joints, picture pixels", lambda f: number(f["energy_score"]["per_joint"]["pixels"]))
+    nominal = " / ".join(report["coverage_band"])
+    row(f"coverage at {nominal} %, all joints together", lambda f: shares(f["coverage"]["joint"]))
+    row(f"coverage at {nominal} %, mean over joints", lambda f: shares(f["coverage"]["per_joint"]))
+    if report.get("limbs"):
+        row(f"coverage at {nominal} %, limb vectors, mean over limbs", lambda f: shares(f["coverage"]["limbs"]))
+    row("sharpness, mean log sigma, log pixels", lambda f: number(f["sharpness"]))
+    row("rank correlation of sigma and error, person sizes", lambda f: number(f["rank_correlation"]["person_sizes"]))
+    row("rank correlation of sigma and error, torsos", lambda f: number(f["rank_correlation"]["torsos"]))
+    row("rank correlation, torsos, model minus rival", difference("rank_correlation", 2))
+    if "risk_coverage" in laws["model"]:
+        row("error left without the least certain 20 % of joints", lambda f: percent_of(f["risk_coverage"]["left_at_80"]))
+        row("area under the risk-coverage curve", lambda f: percent_of(f["risk_coverage"]["relative_area"]))
+    row("degrees of freedom", lambda f: " / ".join("inf" if v is None else f"{v:.1f}" for v in f["degrees_of_freedom"]))
+    table.rows.append(["NLL as Gaussians", *(number(report["gaussian_nll"].get(name)) for name in laws)])
+    return table
+
+
+def joint_table(report: dict[str, Any]) -> Table:
+    """Keypoints joint by joint."""
+    pck, pckh = report["pck"], report.get("pckh")
+    columns: list[tuple[str, Mapping[str, Any], float | None]] = [
+        (f"PCK@{pck['threshold']} of the {pck['unit']}", pck["per_joint"], pck["mean"])
+    ]
+    columns += [(f"PCKh@{t}", pckh[t]["per_joint"], pckh[t]["mean"]) for t in ("0.5", "0.1") if pckh]
+    table = Table(["joint", *(title for title, _, _ in columns)])
+    for joint in pck["per_joint"]:
+        table.rows.append([joint, *(number(shares[joint], 3) for _, shares, _ in columns)])
+    table.rows.append(["**all labelled joints**", *(f"**{number(mean, 3)}**" for _, _, mean in columns)])
+    return table
+
+
+def calibration_table(report: dict[str, Any]) -> Table:
+    """Error, sigma and coverage joint by joint, then the mean over joints for the model and its rivals."""
+    masses = list(report["coverage_band"])
+    cover = report["laws"]["model"]["coverage_of_joints"]
+    heads = ["joint", "labels", "mean error, px", "mean sigma, px", "rank correlation"]
+    table = Table([*heads, *(f"covered at {mass} %" for mass in masses)])
+    for joint, facts in report["joints"].items():
+        cells = [_covered(cover[joint][mass], facts["coverage_band"][mass]) for mass in masses]
+        lengths = [number(facts[key]["pixels"], 1) for key in ("mean_error", "mean_sigma")]
+        table.rows.append([joint, str(facts["labelled"]), *lengths, number(facts["rank_correlation"]), *cells])
+    for name, figures in report["laws"].items():
+        means = [percent_of(figures["coverage"]["per_joint"][mass]) for mass in masses]
+        table.rows.append([f"**mean over joints, {TITLES[name]}**", "", "", "", "", *means])
+    return table
+
+
+def thirds_table(report: dict[str, Any]) -> Table:
+    """Coverage of joints in thirds of predicted sigma."""
+    masses = list(report["coverage_band"])
+    table = Table(["law", "third of the joints", *(f"covered at {mass} %" for mass in masses)])
+    for name, figures in report["laws"].items():
+        by_third = figures["coverage"]["by_sigma_thirds"]
+        for index, third in enumerate(("surest", "middle", "least sure")):
+            table.rows.append([TITLES[name], third, *(percent_of(by_third[mass][index]) for mass in masses)])
+    return table
+
+
+def limb_table(report: dict[str, Any]) -> Table:
+    """Coverage of limb vectors, the two joints' difference, for the model and, in the last rows, the mean of each law."""
+    masses = list(report["coverage_band"])
+    cover = report["laws"]["model"]["coverage_of_limbs"]
+    table = Table(["limb", "labels", *(f"covered at {mass} %" for mass in masses)])
+    for limb, facts in report["limbs"].items():
+        cells = [_covered(cover[limb][mass], facts["coverage_band"][mass]) for mass in masses]
+        table.rows.append([limb, str(facts["labelled"]), *cells])
+    for name, figures in report["laws"].items():
+        means = [percent_of(figures["coverage"]["limbs"][mass]) for mass in masses]
+        table.rows.append([f"**mean over limbs, {TITLES[name]}**", "", *means])
+    return table
+
+
+def oks_table(report: dict[str, Any]) -> Table:
+    """COCO's average precision."""
+    oks = report["oks"]
+    titles = {"ap": "AP", "ap50": "AP at 0.50", "ap75": "AP at 0.75", "ap_medium": "AP medium", "ap_large": "AP large", "ar": "AR"}
+    table = Table([f"OKS, {oks['people']} people", ""])
+    table.rows = [[title, number(oks[key], 3)] for key, title in titles.items()]
+    table.rows.append(["mean OKS", number(oks["mean"], 3)])
+    table.rows.append(["mean OKS that the law expects", number(oks["expected"], 3)])
+    return table
+
+
+def remarks(report: dict[str, Any]) -> list[str]:
+    """Sentences beside the tables."""
+    error = report["mean_error"]
+    band = ", ".join(f"{low:.1%} to {high:.1%} at {mass} %" for mass, (low, high) in report["coverage_band"].items())
+    lines = [
+        f"Mean error {number(error['pixels'])} picture pixels, {percent_of(error['person_sizes'], 2)} % of the person's size.",
+        f"A calibrated law covers {band} of this many people, 19 times of 20.",
+    ]
+    risk = report["laws"]["model"].get("risk_coverage")
+    if risk:
+        lines.append(
+            "Error left and area are in % of the mean error of all joints, in person sizes; a law that knew every error would "
+            f"reach {percent_of(risk['perfect_left_at_80'])} and {percent_of(risk['perfect_relative_area'])}."
+        )
+    return lines
+
+
+def shares(by_mass: dict[str, float | None]) -> str:
+    """Shares as percents, one after the other."""
+    return " / ".join(percent_of(share) for share in by_mass.values())
+
+
+def percent_of(share: float | None, digits: int = 0) -> str:
+    """A share as a percent without its sign; a dash for None."""
+    return number(None if share is None else 100 * share, digits)
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number; a dash for None."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _covered(share: float | None, band: Sequence[float] | None) -> str:
+    """A share in percent, with a star where it lies outside of its band."""
+    outside = share is not None and band is not None and not band[0] <= share <= band[1]
+    return percent_of(share) + (" *" if outside else "")
