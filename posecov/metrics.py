@@ -53,7 +53,7 @@ def head_sizes(truth: np.ndarray, labelled: np.ndarray, joints: Sequence[str], k
     """(N,) unit of PCKh in pixels: the size that annotations give, else the distance of ``head_top`` and the neck.
 
     MPII's own size is 0.6 of the diagonal of its head boxes (`head_box_size`; Andriluka et al., CVPR 2014). Where there is no
-    box, head top to neck (MPII's ``upper_neck``) is about as long. NaN where neither tells it; `pck` then leaves the person out.
+    box, head top to neck (MPII's ``upper_neck``) is about as long. NaN where neither tells it: `pck` leaves such people out.
 
     Args:
         truth: (N, J, 2) pixels.
@@ -97,7 +97,9 @@ def tac_errors(people: Law, values: np.ndarray) -> np.ndarray:
     return np.linalg.norm(people.hidden_joint_residuals(values), axis=-1)
 
 
-def energy_scores(people: Law, values: np.ndarray, draws: int = 512, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def energy_scores(
+    people: Law, values: np.ndarray, draws: int = 512, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The energy score E|X - y| - 1/2 E|X - X'|, X and X' independent draws of the law: strictly proper, lower is better.
 
     Gneiting and Raftery (2007), equation 22 with beta = 1, negatively oriented. Like the NLL it judges means and covariances

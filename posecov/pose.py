@@ -9,6 +9,7 @@ import numpy as np
 
 from posecov import coordinates, law
 from posecov.errors import PosecovError
+from posecov.geometry import Similarity
 from posecov.skeleton import Skeleton
 
 SAME_PIXEL = 1e-2
@@ -159,6 +160,12 @@ class Pose:
         names = (*self.known, *(self.names[index] for index in new))
         dof = float(conditioned.degrees_of_freedom)
         return Pose(coordinates.unflatten(mean), covariance, self.skeleton, dof, box=self.box, known=names)
+
+    def mapped(self, similarity: Similarity) -> "Pose":
+        """This pose in the pixels of another frame, such as a part of the picture or an enlarged one; without its box."""
+        points = similarity.points(self.keypoints.astype(np.float64))
+        covariance = similarity.covariance(self.covariance.astype(np.float64))
+        return Pose(points, covariance, self.skeleton, self.degrees_of_freedom, known=self.known)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types for JSON; `from_dict` gives back the same pose bit for bit. Infinite degrees of freedom are None."""

@@ -56,9 +56,10 @@ def evaluate(
     Returns:
         Nested dictionaries of plain numbers, strings and lists, ready for strict JSON (no number: None). Under "laws" the
         figures of the model and the rivals, with "difference" = model minus rival and its paired 95 % bootstrap interval:
-        NLL, TAC, energy score and sharpness are better below 0, rank correlation above. No rivals when there are fewer than 4 D people.
-        Rank correlations are within joints, with sigma and error in torsos or in person sizes. Torsos come from the labels and
-        shrink when seen end on, for sigma and error alike, which gives even a constant covariance some correlation.
+        NLL, TAC, energy score and sharpness are better below 0, rank correlation above. No rivals when there are fewer than
+        4 D people. Rank correlations are within joints, with sigma and error in torsos or in person sizes. Torsos come from
+        the labels and shrink when seen end on, for sigma and error alike, which gives even a constant covariance some
+        correlation.
 
     Raises:
         PosecovError: nobody has a label, a covariance is not positive definite, or there are fewer than 2 folds.

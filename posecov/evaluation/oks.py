@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from posecov import coordinates
+from posecov import coordinates, metrics
 from posecov.errors import PosecovError
 from posecov.law import Law
 from posecov.skeleton import Skeleton, load_skeleton
@@ -58,7 +58,7 @@ def similarity(errors: np.ndarray, areas: np.ndarray, sigmas: np.ndarray) -> np.
 def expected_similarity(
     people: Law, labelled: np.ndarray, areas: np.ndarray, sigmas: np.ndarray, draws: int = 256, seed: int = 0
 ) -> np.ndarray:
-    """(N,) OKS that the law of N people expects for its own mean, from draws; over the joints that ``labelled`` (N, J) names."""
+    """(N,) OKS that the law of N people expects for its own mean, from draws, over the joints that are ``labelled`` (N, J)."""
     rng, total, size = np.random.default_rng(seed), np.zeros(len(areas)), 32
     chunks = max(1, -(-draws // size))
     for _ in range(chunks):
@@ -66,6 +66,53 @@ def expected_similarity(
             distances = np.linalg.norm(coordinates.unflatten(drawn - people.mean), axis=-1)
             total += similarity(np.where(labelled, distances, np.nan), areas, sigmas)
     return total / (chunks * size)
+
+
+def figures(
+    people: Law,
+    skeleton: Skeleton,
+    truth: np.ndarray,
+    labelled: np.ndarray,
+    boxes: np.ndarray,
+    pictures: Sequence[Hashable],
+    areas: np.ndarray | None = None,
+) -> dict[str, Any]:
+    """What goes into a report: ``oks``, or None there and the reason as ``oks_missing``.
+
+    Args:
+        people: the law of N people about their keypoints, pixels.
+        skeleton: of the J joints.
+        truth: (N, J, 2).
+        labelled: (N, J).
+        boxes: (N, 4) x, y, width, height that the model was given: scores may not know more.
+        pictures: N names.
+        areas: (N,) as annotated, square pixels; NaN, or None for all: `BOX_TO_AREA` of the box.
+
+    Returns:
+        Under ``oks`` those of `average_precision`, the ``mean`` OKS and the one that the law had ``expected``, which ``areas``
+        were taken, and the joints ``without_sigma``.
+    """
+    sigmas = joint_sigmas(skeleton)
+    if not available():
+        return {"oks": None, "oks_missing": "pycocotools is not installed"}
+    if not np.asarray(labelled)[:, ~np.isnan(sigmas)].any():
+        return {"oks": None, "oks_missing": f"no labelled joint of skeleton {skeleton.name} has a COCO sigma"}
+    boxed = BOX_TO_AREA * boxes[:, 2] * boxes[:, 3]
+    annotated = np.zeros(len(boxes), dtype=bool) if areas is None else np.asarray(areas) > 0
+    taken = np.where(annotated, 0.0 if areas is None else areas, boxed)
+    means = coordinates.unflatten(people.mean)
+    expected = expected_similarity(people, labelled, boxed, sigmas)
+    found = similarity(metrics.keypoint_errors(means, truth, labelled), taken, sigmas)
+    share = f"{BOX_TO_AREA:g} of the boxes'"
+    return {
+        "oks": {
+            **average_precision(means, np.nan_to_num(expected), truth, labelled, taken, pictures, sigmas),
+            "mean": float(np.nanmean(found)),
+            "expected": float(np.nanmean(expected)),
+            "areas": f"those annotated, else {share}" if annotated.any() else share,
+            "without_sigma": [name for name, sigma in zip(skeleton.keypoints, sigmas, strict=True) if np.isnan(sigma)],
+        }
+    }
 
 
 def average_precision(
@@ -101,8 +148,8 @@ def average_precision(
 
     used = ~np.isnan(sigmas)
     visible = np.asarray(labelled, dtype=bool)[:, used]
-    people = np.flatnonzero(visible.any(axis=1))
-    if not len(people):
+    people = np.flatnonzero(visible.any(axis=1)).tolist()
+    if not people:
         raise PosecovError("OKS AP: nobody has a labelled joint with a COCO sigma")
     numbers = {name: index + 1 for index, name in enumerate(dict.fromkeys(pictures))}
     targets, predictions = [], []
@@ -113,7 +160,7 @@ def average_precision(
         targets.append(
             {
                 **place,
-                "id": int(person) + 1,
+                "id": person + 1,
                 "keypoints": _triples(points, 2.0 * flags),
                 "num_keypoints": int(flags.sum()),
                 "area": float(areas[person]),

@@ -152,7 +152,14 @@ def limb_table(report: dict[str, Any]) -> Table:
 def oks_table(report: dict[str, Any]) -> Table:
     """COCO's average precision."""
     oks = report["oks"]
-    titles = {"ap": "AP", "ap50": "AP at 0.50", "ap75": "AP at 0.75", "ap_medium": "AP medium", "ap_large": "AP large", "ar": "AR"}
+    titles = {
+        "ap": "AP",
+        "ap50": "AP at 0.50",
+        "ap75": "AP at 0.75",
+        "ap_medium": "AP medium",
+        "ap_large": "AP large",
+        "ar": "AR",
+    }
     table = Table([f"OKS, {oks['people']} people", ""])
     table.rows = [[title, number(oks[key], 3)] for key, title in titles.items()]
     table.rows.append(["mean OKS", number(oks["mean"], 3)])

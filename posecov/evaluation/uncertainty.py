@@ -91,7 +91,9 @@ def law_figures(one: Law, people: People, scores: tuple[np.ndarray, np.ndarray, 
             "person_sizes": metrics.rank_correlation(sigmas / sizes, errors / sizes),
         },
         "risk_coverage": _risk(sigmas / sizes, errors / sizes),
-        "sigma_bins": dict(zip(("sigma", "error"), map(_digits, metrics.sigma_bins(sigmas / sizes, errors / sizes)), strict=True)),
+        "sigma_bins": dict(
+            zip(("sigma", "error"), map(_digits, metrics.sigma_bins(sigmas / sizes, errors / sizes)), strict=True)
+        ),
         "degrees_of_freedom": np.unique(one.degrees_of_freedom),
     }
 
