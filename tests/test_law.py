@@ -265,6 +265,20 @@ def test_symmetric_root():
     np.testing.assert_allclose(root, np.swapaxes(root, 1, 2), rtol=1e-9)
 
 
+@pytest.mark.parametrize("dof", DOFS)
+def test_a_difference_of_coordinates_has_the_law_of_the_linear_map(dof):
+    rng = np.random.default_rng(11)
+    people = law.Law(rng.standard_normal((3, 6)), random_scatter(rng, 6, (3,)), dof)
+    difference = people.difference([4, 5], [0, 1])
+    matrix = np.array([[-1.0, 0, 0, 0, 1, 0], [0, -1.0, 0, 0, 0, 1]])
+    np.testing.assert_allclose(difference.mean, people.mean @ matrix.T)
+    np.testing.assert_allclose(difference.scatter, matrix @ people.scatter @ matrix.T)
+    assert difference.degrees_of_freedom == dof
+    drawn = people.sample(rng, 2000)
+    masses = difference.mass(drawn @ matrix.T)
+    assert stats.kstest(masses[:, 1], "uniform").pvalue > 1e-3
+
+
 def test_what_is_not_a_covariance_is_an_error_of_ours():
     with pytest.raises(PosecovError, match="positive definite"):
         law.squared_mahalanobis(np.ones(2), np.diag([1.0, -1.0]))

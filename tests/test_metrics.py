@@ -122,3 +122,128 @@ def test_bootstrap_interval_covers_the_mean():
     assert metrics.bootstrap_interval(sums, counts) == metrics.bootstrap_interval(sums, counts)
     low, high = metrics.bootstrap_interval(sums, counts)
     assert low < sums.sum() / 150 < high
+
+
+def test_heads_are_those_annotated_or_head_top_to_neck():
+    truth = np.array([[[0.0, 0.0], [3.0, 4.0], [9.0, 9.0]]] * 3)
+    labelled = np.array([[True, True, True], [True, False, True], [True, True, True]])
+    for names in (("head_top", "neck", "hip"), ("head_top", "upper_neck", "hip")):
+        np.testing.assert_allclose(metrics.head_sizes(truth, labelled, names), [5, np.nan, 5])
+        known = np.array([np.nan, np.nan, 7.0])
+        np.testing.assert_allclose(metrics.head_sizes(truth, labelled, names, known), [5, np.nan, 7])
+    # Neck to upper neck is no head, and a skeleton may have neither.
+    for names in (("upper_neck", "neck", "hip"), ("head_top", "knee", "hip"), ("nose", "knee", "hip")):
+        assert np.isnan(metrics.head_sizes(truth, labelled, names)).all()
+    # MPII: 0.6 of the diagonal of a head box of 30 x 40.
+    assert metrics.head_box_size(np.array([1.0, 2.0, 30.0, 40.0])) == pytest.approx(30)
+
+
+def round_people(count, joints, sigma, dof=math.inf):
+    return Law(
+        np.zeros((count, 2 * joints)), np.broadcast_to(sigma**2 * np.eye(2 * joints), (count, 2 * joints, 2 * joints)), dof
+    )
+
+
+def test_energy_score_of_a_round_gaussian():
+    # |X| of a d-dimensional standard normal has mean sqrt(2) G((d + 1) / 2) / G(d / 2); X - X' is sqrt(2) as wide. Away from
+    # the mean, |X - y| of two dimensions follows Rice's law.
+    sigma, away = 3.0, 5.0
+    norm = {d: math.sqrt(2) * math.gamma((d + 1) / 2) / math.gamma(d / 2) for d in (2, 4)}
+    values = np.array([[0.0, 0, 0, 0], [away, 0, np.nan, np.nan], [np.nan] * 4])
+    whole, single, chunks = metrics.energy_scores(round_people(3, 2, sigma), values, draws=40_000, seed=1)
+    rice = sigma * stats.rice(away / sigma).mean()
+    expected = [sigma * norm[4] * (1 - 1 / math.sqrt(2)), rice - sigma * norm[2] / math.sqrt(2), np.nan]
+    np.testing.assert_allclose(whole, expected, rtol=0.01)
+    centre = sigma * norm[2] * (1 - 1 / math.sqrt(2))
+    np.testing.assert_allclose(single, [[centre, centre], [expected[1], np.nan], [np.nan, np.nan]], rtol=0.01)
+    # The chunks' spread tells how much the draws matter.
+    np.testing.assert_allclose(whole[:2], chunks[:, :2].mean(axis=0))
+    assert chunks.shape == (1250, 3)
+    error = chunks[:, :2].std(axis=0) / math.sqrt(len(chunks))
+    assert (np.abs(whole[:2] - expected[:2]) < 4 * error).all()
+
+
+@pytest.mark.parametrize("dof", [4.0, math.inf])
+def test_the_energy_score_prefers_the_law_that_the_values_come_from(dof):
+    rng = np.random.default_rng(4)
+    factor = rng.standard_normal((6, 6))
+    true = Law(np.zeros((800, 6)), np.broadcast_to(factor @ factor.T, (800, 6, 6)), dof)
+    values = true.sample(rng, 1)[0]
+    others = [Law(true.mean, scale * true.scatter, dof) for scale in (0.3, 3.0)]
+    others += [
+        Law(true.mean + 1, true.scatter, dof),
+        Law(true.mean, np.linalg.det(true.scatter)[0] ** (1 / 6) * np.eye(6), dof),
+    ]
+    best = metrics.energy_scores(true, values)[0].mean()
+    for other in others:
+        scatter = np.broadcast_to(other.scatter, true.scatter.shape)
+        assert metrics.energy_scores(Law(other.mean, scatter, dof), values)[0].mean() > best
+    again = metrics.energy_scores(true, values, draws=96, seed=7)[0]
+    np.testing.assert_array_equal(again, metrics.energy_scores(true, values, draws=70, seed=7)[0])
+
+
+def test_limb_vectors_are_calibrated_only_if_the_joint_covariance_is():
+    rng = np.random.default_rng(5)
+    root = rng.standard_normal((6, 3)) @ rng.standard_normal((3, 6)) + 0.5 * rng.standard_normal((6, 6))
+    true = Law(rng.uniform(0, 20, (4000, 6)), np.broadcast_to(root @ root.T, (4000, 6, 6)), 5.0)
+    values = true.sample(rng, 1)[0]
+    values[:1000, 2:4] = np.nan
+    # The same joints, each with its own block, but independent of each other.
+    blocks = np.kron(np.eye(3), np.ones((2, 2)))
+    for people, right in ((true, True), (Law(true.mean, true.scatter * blocks, 5.0), False)):
+        single = people.joint_masses(values)
+        masses = metrics.limb_masses(people, values, [(0, 1), (2, 0)])
+        assert np.isnan(masses[:1000, 0]).all()
+        assert not np.isnan(masses[:, 1]).any()
+        assert stats.kstest(single[:, 0], "uniform").pvalue > 1e-3
+        for limb in masses.T:
+            assert (stats.kstest(limb[~np.isnan(limb)], "uniform").pvalue > 1e-3) == right
+    assert metrics.limb_masses(true, values, []).shape == (4000, 0)
+
+
+def test_the_risk_curve_by_hand():
+    sigmas, errors = np.array([[1.0, 4.0], [3.0, 2.0], [9.0, 5.0]]), np.array([[0.0, 6.0], [np.nan, 2.0], [12.0, 0.0]])
+    curve = metrics.risk_curve(sigmas, errors)
+    np.testing.assert_allclose(curve, [0, 1, 8 / 3, 2, 4])
+    assert metrics.error_left(curve) == pytest.approx(0.5)
+    assert metrics.error_left(curve, 1.0) == 1
+    # Joints of one sigma count with their mean, in whatever order they come; so a constant sigma drops nothing.
+    sizes = np.random.default_rng(6).random((3, 2))
+    constant = np.sqrt(0.1 * np.square(sizes)) / sizes
+    assert len(np.unique(constant)) > 1
+    np.testing.assert_allclose(metrics.risk_curve(constant, errors), np.full(5, 4.0))
+    # Nothing is better than the order of the errors themselves.
+    assert (metrics.risk_curve(errors, errors) <= curve + 1e-12).all()
+    assert math.isnan(metrics.error_left(metrics.risk_curve(sigmas, np.full((3, 2), np.nan))))
+
+
+def test_error_left_of_a_known_law():
+    # Two kinds of joints, four times as many sure ones, with errors of mean 1 and 3 on average: 1 of 1.4 is left.
+    rng = np.random.default_rng(7)
+    sigmas = np.where(np.arange(50_000) % 5 == 0, 3.0, 1.0)[:, None]
+    errors = sigmas * rng.exponential(size=sigmas.shape)
+    assert metrics.error_left(metrics.risk_curve(sigmas, errors)) == pytest.approx(1 / 1.4, abs=0.01)
+
+
+def test_sigma_bins_of_a_law_with_the_right_second_moments_lie_on_the_diagonal():
+    rng = np.random.default_rng(8)
+    sigma = rng.uniform(1, 5, (20_000, 2))
+    errors = np.linalg.norm(rng.standard_normal((20_000, 2, 2)), axis=-1) * sigma
+    errors[::3, 0] = np.nan
+    told, found = metrics.sigma_bins(sigma, errors)
+    assert len(told) == 10
+    assert (np.diff(told) > 0).all()
+    np.testing.assert_allclose(found, told, rtol=0.05)
+    assert len(metrics.sigma_bins(sigma[:2], errors[:2])[0]) == 3
+
+
+def test_nobody_has_no_share():
+    assert math.isnan(metrics.coverage(np.full(3, np.nan), 0.5))
+    assert math.isnan(metrics.pck(np.ones((2, 3)), np.array([np.nan, 0.0]))[1])
+
+
+@pytest.mark.parametrize(("count", "nominal"), [(7, 0.9), (1000, 0.5), (1000, 0.95)])
+def test_the_binomial_band_is_scipys(count, nominal):
+    low, high = np.array(metrics.binomial_band(count, nominal)) * count
+    assert stats.binom.cdf(low - 1, count, nominal) <= 0.025 < stats.binom.cdf(low, count, nominal)
+    assert stats.binom.cdf(high - 1, count, nominal) < 0.975 <= stats.binom.cdf(high, count, nominal)

@@ -9,6 +9,7 @@ from scipy import stats
 
 from posecov import coordinates
 from posecov.errors import PosecovError
+from posecov.geometry import Similarity
 from posecov.law import Law
 from posecov.pose import Pose
 from posecov.skeleton import Skeleton
@@ -185,6 +186,21 @@ def test_what_is_not_a_pose(change, message):
     with pytest.raises(PosecovError, match=message) as caught:
         make(**change)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dof", [5.0, math.inf])
+def test_a_pose_in_another_frame_answers_the_same(dof):
+    pose = make(dof)
+    turn = np.array([[0.0, -2.0], [2.0, 0.0]])
+    frame = Similarity(turn, np.array([7.0, -3.0]))
+    points = pose.keypoints + np.array([[3.0, 1.0], [-2.0, 4.0], [0.0, -6.0]])
+    for one in (pose, pose.condition({"knee": points[1]})):
+        mapped = one.mapped(frame)
+        assert mapped.box is None
+        assert mapped.known == one.known
+        np.testing.assert_allclose(mapped.sigma, 2 * one.sigma, rtol=1e-5)
+        assert mapped.mass(frame.points(points)) == pytest.approx(one.mass(points), abs=1e-4)
+        assert mapped.probability_within("hip", 10) == pytest.approx(one.probability_within("hip", 5), abs=1e-4)
 
 
 def test_questions_that_have_no_answer():

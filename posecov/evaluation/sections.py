@@ -76,7 +76,8 @@ _RELIABILITY = (
 )
 _THIRDS = (
     "People sorted by predicted sigma within each joint, in person sizes, then joints pooled. A law can be right on average "
-    "and too sure where it is least sure. The band is that of a third of the people, as if a person's joints erred together."
+    "and too sure where it is least sure. The band is that of a third of the people, as if a person's joints erred "
+    "together. The constant covariance has one sigma for everybody, so that its thirds say little."
 )
 _LIMBS = (
     "The vector from one joint of a limb to the other has a law of its own, which depends on their covariance: two joints may "
@@ -123,7 +124,7 @@ def _summary(report: dict[str, Any]) -> list[Block]:
         low, high = gap["interval"]
         rows.append((f"NLL against {tables.TITLES[name]}", f"{gap['value']:+.2f} nats ({low:+.2f} to {high:+.2f})"))
     rows.append(
-        ("error left without the least certain 20 % of joints", f"{percent_of(model['risk_coverage']['left_at_80'])} %")
+        ("error left without the least certain 20 % of joints", f"{percent_of(model['risk_coverage']['left_at_80'], 1)} %")
     )
     table.rows = [list(row) for row in rows]
     blocks: list[Block] = [table]

@@ -62,6 +62,8 @@ def law_table(report: dict[str, Any]) -> Table:
             if "difference" not in figures:
                 return ""
             entry = figures["difference"][key]
+            if entry["value"] is None:  # Such as a rank correlation in torsos where nobody has a torso.
+                return "-"
             return f"{entry['value']:+.{digits}f} ({entry['interval'][0]:+.{digits}f} to {entry['interval'][1]:+.{digits}f})"
 
         return pick
@@ -87,8 +89,8 @@ def law_table(report: dict[str, Any]) -> Table:
     row("rank correlation of sigma and error, torsos", lambda f: number(f["rank_correlation"]["torsos"]))
     row("rank correlation, torsos, model minus rival", difference("rank_correlation", 2))
     if "risk_coverage" in laws["model"]:
-        row("error left without the least certain 20 % of joints", lambda f: percent_of(f["risk_coverage"]["left_at_80"]))
-        row("area under the risk-coverage curve", lambda f: percent_of(f["risk_coverage"]["relative_area"]))
+        row("error left without the least certain 20 % of joints", lambda f: percent_of(f["risk_coverage"]["left_at_80"], 1))
+        row("area under the risk-coverage curve", lambda f: percent_of(f["risk_coverage"]["relative_area"], 1))
     row("degrees of freedom", lambda f: " / ".join("inf" if v is None else f"{v:.1f}" for v in f["degrees_of_freedom"]))
     table.rows.append(["NLL as Gaussians", *(number(report["gaussian_nll"].get(name)) for name in laws)])
     return table
@@ -179,7 +181,7 @@ def remarks(report: dict[str, Any]) -> list[str]:
     if risk:
         lines.append(
             "Error left and area are in % of the mean error of all joints, in person sizes; a law that knew every error would "
-            f"reach {percent_of(risk['perfect_left_at_80'])} and {percent_of(risk['perfect_relative_area'])}."
+            f"reach {percent_of(risk['perfect_left_at_80'], 1)} and {percent_of(risk['perfect_relative_area'], 1)}."
         )
     return lines
 

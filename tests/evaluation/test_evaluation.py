@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from posecov import evaluation, law, metrics
+from posecov import evaluation, law, metrics, resources
 from posecov.errors import PosecovError
 from posecov.law import Law
 
@@ -67,6 +67,9 @@ def test_too_few_people_are_an_error():
         evaluation.fit_student_t(np.where(np.arange(4) < 2, np.nan, np.random.default_rng(0).standard_normal((50, 4))))
 
 
+LIMBS = ((0, 1), (1, 2))
+
+
 def crowd(count=400, dof=5.0, seed=3, honest=True):
     """People whose sigmas differ around one correlation, and a model that knows them, or takes one round sigma for all."""
     rng = np.random.default_rng(seed)
@@ -89,7 +92,9 @@ def crowd(count=400, dof=5.0, seed=3, honest=True):
         "torso": sizes / 3,
         "degrees_of_freedom": dof,
         "joints": JOINTS,
+        "limbs": LIMBS,
         "resamples": 50,
+        "draws": 96,
     }
 
 
@@ -205,6 +210,55 @@ def test_unlabelled_joints_and_people_do_not_count():
         evaluation.evaluate(**{**people, "labelled": np.zeros((120, 3), dtype=bool)})
 
 
+def test_a_calibrated_law_is_calibrated_by_every_figure(report):
+    model = report["laws"]["model"]
+    for mass in report["coverage_band"]:
+        nominal = float(mass) / 100
+        for name in ("limbs", "by_sigma_thirds"):
+            np.testing.assert_allclose(model["coverage"][name][mass], nominal, atol=0.08)
+        assert len(model["coverage"]["by_sigma_thirds"][mass]) == 3
+        assert model["coverage"]["limbs_deviation"][mass] < 0.08
+        for kind, facts in (("coverage_of_joints", report["joints"]), ("coverage_of_limbs", report["limbs"])):
+            assert model[kind].keys() == facts.keys()
+            for name, fact in facts.items():
+                assert fact["coverage_band"][mass] == list(metrics.binomial_band(fact["labelled"], nominal))
+                assert model[kind][name][mass] == pytest.approx(nominal, abs=0.08)
+    for curve in (model["reliability"]["joint"], *model["reliability"]["of_joints"], *model["reliability"]["of_limbs"]):
+        np.testing.assert_allclose(curve, evaluation.LEVELS, atol=0.09)
+    np.testing.assert_allclose(model["sigma_bins"]["error"], model["sigma_bins"]["sigma"], rtol=0.5)
+
+
+def test_the_new_figures_tell_the_rivals_from_the_model(report):
+    model, constant, correlation = (report["laws"][name] for name in ("model", *evaluation.RIVALS))
+    assert constant["difference"]["energy_score"]["interval"][1] < 0
+    assert abs(correlation["difference"]["energy_score"]["value"]) < 0.02 * model["energy_score"]["pixels"]
+    assert model["energy_score"]["draws"] == 96
+    assert model["energy_score"]["standard_error_of_draws"] < 0.05 * model["energy_score"]["pixels"]
+    # A constant sigma tells one joint from another at best, our own sigmas tell people apart too.
+    for key in ("left_at_80", "relative_area"):
+        assert model["risk_coverage"][key] < constant["risk_coverage"][key] - 0.05
+        assert model["risk_coverage"][f"perfect_{key}"] < model["risk_coverage"][key]
+    risk = model["risk_coverage"]
+    assert risk["risk"][-1] == risk["perfect"][-1] == risk["kept"][-1] == 1
+    assert risk["risk"][risk["kept"].index(0.8)] == pytest.approx(risk["left_at_80"], abs=1e-5)
+    assert risk["area"] == pytest.approx(risk["relative_area"] * report["mean_error"]["person_sizes"])
+
+
+def test_heads_make_pckh():
+    people = crowd(count=60)
+    assert evaluation.evaluate(**people)["pckh"] is None
+    head = people["sizes"] / 8
+    head[::2] = np.nan
+    found = evaluation.evaluate(**people, head=head)["pckh"]
+    kept = np.flatnonzero(np.isfinite(head) & people["labelled"].any(axis=1))
+    assert found["people"] == len(kept)
+    errors = metrics.keypoint_errors(people["means"], people["truth"], people["labelled"])
+    for threshold in (0.5, 0.1):
+        hits = errors[kept] < threshold * head[kept, None]
+        assert found[f"{threshold}"]["mean"] == pytest.approx(hits.sum() / people["labelled"][kept].sum())
+        assert found[f"{threshold}"]["per_joint"]["knee"] == pytest.approx(hits[:, 1].sum() / people["labelled"][kept, 1].sum())
+
+
 def test_a_report_is_strict_json_and_a_table(report):
     assert json.loads(json.dumps(report, allow_nan=False)) == report
     text = evaluation.markdown(report)
@@ -225,4 +279,19 @@ def test_few_people_or_none_of_a_joint_still_give_a_report():
     assert list(report["laws"]) == ["model"]
     assert report["degrees_of_freedom"] is report["pck"]["per_joint"]["ankle"] is None
     json.dumps(report, allow_nan=False)
+    assert report["joints"]["ankle"]["labelled"] == report["limbs"]["knee - ankle"]["labelled"] == 0
+    assert report["laws"]["model"]["coverage_of_limbs"]["knee - ankle"]["50"] is None
+    assert report["pck"]["mean"] is None
     assert "| degrees of freedom | inf |" in evaluation.markdown(report)
+
+
+def test_figures_of_an_older_release_still_make_tables():
+    old = json.loads(resources.find("weights/figures/posecov-lsp14-small-evaluation.json").read_text())
+    for figures in old["laws"].values():
+        for new in ("energy_score", "risk_coverage", "reliability", "coverage_of_joints", "coverage_of_limbs", "sigma_bins"):
+            figures.pop(new, None)
+    for new in ("pckh", "oks", "joints", "limbs"):
+        old.pop(new, None)
+    text = evaluation.markdown(old)
+    assert "| TAC, picture pixels | " in text
+    assert "energy" not in text

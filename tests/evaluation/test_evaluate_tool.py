@@ -1,0 +1,133 @@
+"""tools/evaluate.py from end to end: on made-up people, and on the real ones where they are."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from posecov import resources
+from posecov.errors import PosecovError
+from posecov.evaluation import oks
+from posecov.geometry import box_around
+from posecov.learn.datasets import Record
+
+ROOT = Path(__file__).resolve().parents[2]
+WEIGHTS = resources.find("weights/posecov-lsp14-small.onnx")
+REAL_DATA = os.environ.get("POSECOV_DATA", "")
+
+
+@pytest.fixture
+def tool(monkeypatch):
+    spec = importlib.util.spec_from_file_location("evaluate_tool", ROOT / "tools" / "evaluate.py")
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "evaluate_tool", module)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(sys, "argv", ["tools/evaluate.py", "--weights", "a b.onnx"])
+    return module
+
+
+def records(folder, count=5, seed=0):
+    """People in noise, two of them in one picture, with labels missing."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for index in range(count):
+        file = folder / f"{max(index, 1)}.png"
+        cv2.imwrite(str(file), rng.integers(0, 255, (180, 140, 3), dtype=np.uint8))
+        labelled = rng.random(14) > 0.3
+        labelled[[8, 9, 13]] = True
+        points = np.where(labelled[:, None], rng.uniform(20, 120, (14, 2)), np.nan)
+        found.append(Record(f"made/{index}", file, points, labelled, np.zeros(14, dtype=bool), box_around(points[labelled])))
+    return found
+
+
+def test_figures_tables_and_report(tool, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    people = records(tmp_path)
+    nobody = np.zeros(14, dtype=bool)
+    empty = Record("made/empty", people[0].image, np.full((14, 2), np.nan), nobody, nobody, np.zeros(4))
+    monkeypatch.setattr(tool, "read_lsp", lambda root, split: [empty, *people])
+    out = tmp_path / "out"
+    options = tool.Options(WEIGHTS, tmp_path, json=out / "figures.json", report=out / "page", shown=2, draws=32, threads=1)
+    tool.main(options)
+    printed = capsys.readouterr()
+    assert "| 5 people | model |" in printed.out
+    assert str(out / "page" / "report.html") in printed.err
+    figures = json.loads((out / "figures.json").read_text())
+    assert figures["people"] == 5
+    assert figures["labelled_joints"] == sum(int(record.labelled.sum()) for record in people)
+    assert (figures["oks"] is None) == (not oks.available())
+    # Everything that figures had before is still where it was.
+    old = json.loads(resources.find("weights/figures/posecov-lsp14-small-evaluation.json").read_text())
+    assert set(old) <= set(figures)
+    assert set(old["laws"]["model"]) <= set(figures["laws"]["model"])
+    page = (out / "page" / "report.html").read_text()
+    assert "tools/evaluate.py --weights &#x27;a b.onnx&#x27;" in page
+    assert len(list((out / "page" / "pictures").iterdir())) == 4
+
+
+def test_a_head_that_the_annotations_know_counts_before_the_joints(tool, tmp_path):
+    one = records(tmp_path, 1)[0]
+    assert np.isnan(tool.head_size(one))
+
+    class Known:
+        head_box = np.array([0.0, 0.0, 30.0, 40.0])
+        head_size = 5.0
+
+    class Sized:
+        head_box = None
+        head_size = 5.0
+
+    assert tool.head_size(Known()) == pytest.approx(30)
+    assert tool.head_size(Sized()) == 5
+
+
+def test_without_pycocotools_one_line_says_so(tool, tmp_path, monkeypatch, caplog):
+    people = records(tmp_path, 2)
+    monkeypatch.setattr(tool, "read_lsp", lambda root, split: people)
+    monkeypatch.setattr(oks, "available", lambda: False)
+    tool.main(tool.Options(WEIGHTS, tmp_path, json=tmp_path / "figures.json", draws=32, threads=1))
+    assert [r.message for r in caplog.records if "pycocotools" in r.message] == [
+        'OKS AP is left out: pycocotools is not installed; run pip install -e ".[evaluate]"'
+    ]
+    assert json.loads((tmp_path / "figures.json").read_text())["oks"] is None
+
+
+@pytest.mark.parametrize(
+    ("people", "changes", "message"),
+    [
+        ([], {}, "nobody in data set lsp"),
+        (None, {"limit": 0}, "--limit 0"),
+        (None, {"draws": 0}, "--draws 0"),
+        (None, {"shown": -1}, "--shown -1"),
+        (None, {"folds": 1}, "--folds 1"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_one_line(tool, tmp_path, monkeypatch, people, changes, message):
+    monkeypatch.setattr(tool, "read_lsp", lambda root, split: people)
+    with pytest.raises(PosecovError, match=message) as caught:
+        tool.main(tool.Options(WEIGHTS, tmp_path, **changes))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif(not REAL_DATA, reason="POSECOV_DATA is not set: the real LSP is not here")
+def test_real_people(tmp_path):
+    command = [sys.executable, "tools/evaluate.py", "--weights", str(WEIGHTS), "--data-root", REAL_DATA, "--limit", "120"]
+    command += ["--report", str(tmp_path / "page"), "--json", str(tmp_path / "figures.json"), "--shown", "1", "--threads", "1"]
+    command += ["--resamples", "20", "--draws", "64"]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert list(figures["laws"]) == ["model", "constant_covariance", "constant_correlation"]
+    assert 0.6 < figures["pck"]["mean"] < 0.95
+    assert 0.6 < figures["pckh"]["0.5"]["mean"] < 0.95
+    assert figures["laws"]["model"]["risk_coverage"]["left_at_80"] < 0.85
+    assert (tmp_path / "page" / "report.html").stat().st_size > 100_000
