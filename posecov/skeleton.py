@@ -1,6 +1,6 @@
 """Joint names, mirror pairs and limbs. New joints are a YAML file, not code."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import yaml
 
 from posecov import resources
 from posecov.errors import PosecovError
+from posecov.suggest import nearest
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Skeleton:
         except ValueError:
             raise PosecovError(
                 f"no joint {joint!r} in skeleton {self.name}; its joints are {', '.join(self.keypoints)}"
+                f"{nearest(joint, self.keypoints)}"
             ) from None
 
     @property
@@ -97,6 +99,7 @@ class Skeleton:
         mirrored = [joint for pair in flips for joint in pair]
         if len(set(mirrored)) != len(mirrored):
             raise PosecovError(f"{source}: a joint stands in two 'flip_pairs'")
+        _check_sides(names, flips, source)
         sigmas = fields.get("oks_sigmas")
         if sigmas is not None and (not isinstance(sigmas, list | tuple) or len(sigmas) != len(names)):
             raise PosecovError(f"{source}: 'oks_sigmas' needs one number for each of the {len(names)} joints")
@@ -109,6 +112,37 @@ class Skeleton:
             torso=torso[0] if torso else None,
             oks_sigmas=None if sigmas is None else tuple(float(s) for s in sigmas),
         )
+
+
+def canonical_joint(name: str) -> str:
+    """A joint's name as it is compared across data sets: ``left_elbow``, ``Left Elbow`` and ``elbow_l`` are ``l_elbow``."""
+    words = name.strip().lower().replace("-", "_").replace(" ", "_").replace(".", "_").split("_")
+    words = [word for word in words if word]
+    sides = {"left": "l", "right": "r", "l": "l", "r": "r"}
+    if len(words) > 1 and words[-1] in sides and words[0] not in sides:
+        words = [words[-1], *words[:-1]]
+    if len(words) > 1 and words[0] in sides:
+        words[0] = sides[words[0]]
+    return "_".join(words)
+
+
+def _check_sides(names: Sequence[str], flips: Sequence[tuple[str, str]], source: str) -> None:
+    """Where names tell left from right, pairs must be left and right of one joint, and none may be missing."""
+    by_name = {canonical_joint(name): name for name in names}
+    if len(by_name) != len(names):
+        twice = next(name for name in names if by_name[canonical_joint(name)] != name)
+        raise PosecovError(f"{source}: joints {twice!r} and {by_name[canonical_joint(twice)]!r} have the same name")
+    partners = {a: b for first, second in flips for a, b in ((first, second), (second, first))}
+    opposite = {"l_": "r_", "r_": "l_"}
+    for name, joint in by_name.items():
+        if name[:2] not in opposite:
+            continue
+        other = by_name.get(opposite[name[:2]] + name[2:])
+        if joint in partners and partners[joint] != other:
+            should = f"{other!r}" if other else "nothing: its other side is not a joint"
+            raise PosecovError(f"{source}: 'flip_pairs' pair {joint!r} with {partners[joint]!r}, its other side is {should}")
+        if other and joint not in partners:
+            raise PosecovError(f"{source}: 'flip_pairs' lacks the pair [{joint}, {other}]")
 
 
 def load_skeleton(name_or_path: str | Path) -> Skeleton:

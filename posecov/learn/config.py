@@ -2,10 +2,10 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 import yaml
@@ -15,6 +15,7 @@ from posecov.learn.augment import AugmentConfig
 from posecov.learn.covariance_head import FORMS
 from posecov.learn.losses import loss_named
 from posecov.learn.model import ModelConfig
+from posecov.suggest import nearest
 
 MEAN_HEADS = ("frozen", "trained", "fresh")
 SPACES = ("latent", "backbone", "joints", "heatmaps", "input")
@@ -27,10 +28,13 @@ class DataConfig:
 
     Attributes:
         root: folder that holds one folder per data set; the environment variable POSECOV_DATA when not given.
-        datasets: names of the data sets, in order.
-        repeat: how often each data set's people are seen in an epoch.
-        validation_from: data set whose people the validation part is carved from.
-        validation_count: people in it. They train nothing; choices and calibration use them.
+        datasets: in order, each ``lsp``, ``lspet``, ``mpii``, ``coco``, or one's own as a COCO JSON: ``FILE.json``, or
+            ``FILE.json@FOLDER`` with the folder of its pictures. Joints are matched by name with the skeleton's.
+        repeat: how often each data set's people are seen in an epoch; a single number holds for all.
+        skip_bad: leave out annotations that are wrong and list them, instead of refusing to start; ``--skip-bad`` for short.
+        validation_from: one of the data sets, whose people the validation part is carved from; or another one for validation
+            alone, such as ``mpii-val``, ``coco-val`` or a COCO JSON. Its pictures are kept out of training.
+        validation_count: random people of it. They train nothing; choices and calibration use them.
         mean_share: of the training people that the mean learns from; the covariance then learns from the others, whose
             errors are those of new people. 1: both learn from all.
         limit: use at most this many training people (0: all), for trial runs.
@@ -39,10 +43,16 @@ class DataConfig:
     root: str = ""
     datasets: tuple[str, ...] = ("lsp", "lspet")
     repeat: tuple[int, ...] = (2, 1)
+    skip_bad: Annotated[bool, tyro.conf.arg(aliases=("--skip-bad",))] = False
     validation_from: str = "lsp"
     validation_count: int = 500
     mean_share: float = 1.0
     limit: int = 0
+
+    @property
+    def repeats(self) -> tuple[int, ...]:
+        """``repeat`` with a number for each data set."""
+        return self.repeat * len(self.datasets) if len(self.repeat) == 1 else self.repeat
 
 
 @dataclass(frozen=True)
@@ -212,7 +222,7 @@ def check(config: TrainConfig) -> None:
         ("threads", config.threads, config.threads >= 0, "not negative"),
         ("workers", config.workers, config.workers >= 0, "not negative"),
         ("data.datasets", data.datasets, len(set(data.datasets)) == len(data.datasets) > 0, "different data sets"),
-        ("data.repeat", data.repeat, len(data.repeat) == len(data.datasets), "one number for each of data.datasets"),
+        ("data.repeat", data.repeat, len(data.repeats) == len(data.datasets), "one number for each of data.datasets, or one"),
         ("data.repeat", data.repeat, min(data.repeat, default=1) >= 1, "at least 1"),
         ("data.validation_count", data.validation_count, data.validation_count >= 50, "at least 50"),
         ("data.mean_share", data.mean_share, 0 < data.mean_share <= 1, "above 0, up to 1"),
@@ -309,13 +319,31 @@ def _build(cls: Any, fields: Any, source: str, prefix: str) -> Any:
     values = {}
     for key, value in fields.items():
         if key not in known:
-            raise PosecovError(f"{source}: unknown setting {prefix}{key}; there are {', '.join(known)}")
+            raise PosecovError(f"{source}: unknown setting {prefix}{key}; {_known(f'{prefix}{key}', prefix, known)}")
         default = known[key].default_factory() if known[key].default is dataclasses.MISSING else known[key].default  # type: ignore[misc, operator]
         if dataclasses.is_dataclass(default):
             values[key] = _build(type(default), value, source, f"{prefix}{key}.")
         else:
             values[key] = _typed(default, value, f"{source}: {prefix}{key}")
     return cls(**values)
+
+
+def _known(key: str, prefix: str, siblings: Iterable[str]) -> str:
+    """The setting that was probably meant: one with nearly this name at this place, or with this name at another."""
+    word = key.rsplit(".", 1)[-1]
+    near = nearest(word, siblings, prefix)
+    if not near:
+        elsewhere = [path for path in _paths(TrainConfig) if path.rsplit(".", 1)[-1] == word]
+        near = f"; did you mean {elsewhere[0]}?" if elsewhere else ""
+    return near.removeprefix("; ") or f"there are {', '.join(siblings)}"
+
+
+def _paths(cls: Any, prefix: str = "") -> list[str]:
+    """Every setting by its full name."""
+    paths = []
+    for name, value in vars(cls()).items():
+        paths += _paths(type(value), f"{prefix}{name}.") if dataclasses.is_dataclass(value) else [f"{prefix}{name}"]
+    return paths
 
 
 def _typed(default: Any, value: Any, where: str) -> Any:

@@ -57,7 +57,7 @@ def train_mean(
         start_epoch, start_step, sums = facts["epoch"], facts["step"], facts["sums"]
 
     counts = [sum(r.name.startswith(name + "/") for r in train) for name in config.data.datasets]
-    shown = sum(c * times for c, times in zip(counts, config.data.repeat, strict=True))
+    shown = sum(c * times for c, times in zip(counts, config.data.repeats, strict=True))
     steps = math.ceil(shown / settings.batch)
     pixel = normalisation(config.model.backbone)
 
@@ -73,7 +73,7 @@ def train_mean(
         dataset = CropDataset(
             train, skeleton, config.model.input_size, config.model.padding, config.augment, config.seed, epoch
         )
-        order = epoch_order(counts, config.data.repeat, config.seed, epoch)
+        order = epoch_order(counts, config.data.repeats, config.seed, epoch)
         clock = Clock(config.checkpoint_minutes)
         model.train()
         with progress() as bar:

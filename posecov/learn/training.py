@@ -12,10 +12,21 @@ import torch
 from torch import Tensor
 
 from posecov.errors import PosecovError
+from posecov.files import write_atomic
 from posecov.learn.checkpoint import flatten_state, load_checkpoint, part, save_checkpoint
 from posecov.learn.config import TrainConfig, check
 from posecov.learn.covariance_training import Cached, make_pseudo_labels, train_covariance
-from posecov.learn.datasets import Record, read_datasets, split_share, split_validation
+from posecov.learn.datasets import (
+    NAMED,
+    Problems,
+    Record,
+    pick,
+    read_datasets,
+    split_share,
+    split_validation,
+    without_pictures_of,
+)
+from posecov.learn.datasets.record import joints_of
 from posecov.learn.features import FeatureSet, extract_features, from_tensors, to_tensors
 from posecov.learn.losses import loss_named
 from posecov.learn.mean_training import load_mean, mean_weights, train_mean
@@ -47,10 +58,10 @@ def data_root_of(config: TrainConfig, root: str = "") -> str:
     """The folder that holds the data sets: ``root``, else POSECOV_DATA, else what the configuration remembers.
 
     Raises:
-        PosecovError: none of them is set.
+        PosecovError: none of them is set, though a data set lies there.
     """
     root = root or os.environ.get("POSECOV_DATA", "") or config.data.root
-    if not root:
+    if not root and any(entry in NAMED for entry in (*config.data.datasets, config.data.validation_from)):
         raise PosecovError("no data: give a data root or set POSECOV_DATA; it holds one folder per data set (lsp, lspet)")
     return root
 
@@ -62,26 +73,50 @@ class People(NamedTuple):
         mean: people that the mean learns from.
         covariance: people that the covariance learns from; the same, unless ``data.mean_share`` is below 1.
         validation: people that train nothing.
+        skipped: annotations that were left out as bad, a line each.
     """
 
     mean: list[Record]
     covariance: list[Record]
     validation: list[Record]
+    skipped: tuple[str, ...] = ()
 
 
 def load_people(config: TrainConfig, root: str = "") -> People:
     """Training and validation people, from the folder that `data_root_of` names.
 
     Raises:
-        PosecovError: the data is not there.
+        PosecovError: the data is not there, holds what is wrong (unless ``data.skip_bad``), or labels some joint nowhere.
     """
-    root = data_root_of(config, root)
-    records = read_datasets(config.data.datasets, root)
-    train, validation = split_validation(records, config.data.validation_from + "/", config.data.validation_count, config.seed)
-    if config.data.limit:
-        keep = torch.linspace(0, len(train) - 1, min(config.data.limit, len(train))).long().tolist()
+    root, data = data_root_of(config, root), config.data
+    skeleton, problems = load_skeleton(config.skeleton), Problems()
+    apart = data.validation_from not in data.datasets
+    held = read_datasets([data.validation_from], root, skeleton, problems) if apart else []
+    records = read_datasets(data.datasets, root, skeleton, problems)
+    problems.settle(data.skip_bad)
+    if apart:
+        # All its pictures are kept out: MPII's whole file has those of its validation part too.
+        train, validation = without_pictures_of(records, held), pick(held, data.validation_count, config.seed)
+    else:
+        train, validation = split_validation(records, data.validation_from + "/", data.validation_count, config.seed)
+    if data.limit:
+        keep = torch.linspace(0, len(train) - 1, min(data.limit, len(train))).long().tolist()
         train = [train[i] for i in keep]
-    return People(*split_share(train, config.data.mean_share, config.seed), validation)
+    for part_of, people in (("training", train), ("validation", validation)):
+        _check_joints(people, skeleton, part_of)
+    return People(*split_share(train, data.mean_share, config.seed), validation, tuple(problems.lines))
+
+
+def _check_joints(people: list[Record], skeleton: Skeleton, part_of: str) -> None:
+    """Nothing can be learned or said about a joint without labels."""
+    if not people:
+        raise PosecovError(f"data: nobody is left for {part_of}")
+    missing = [joint for joint, count in zip(skeleton.keypoints, joints_of(people), strict=True) if not count]
+    if missing:
+        raise PosecovError(
+            f"data: nobody in the {part_of} part has joint {', '.join(missing)} of skeleton {skeleton.name} labelled; "
+            "take a skeleton without it, or another data set with it"
+        )
 
 
 def train(config: TrainConfig) -> Run:
@@ -95,6 +130,9 @@ def train(config: TrainConfig) -> Run:
     skeleton = load_skeleton(config.skeleton)
     people = load_people(config, config.data.root)
     run = Run.open(config)
+    if people.skipped:
+        write_atomic(run.folder / "skipped.txt", "".join(f"{line}\n" for line in people.skipped).encode())
+        log.warning("all %d are listed in %s", len(people.skipped), run.folder / "skipped.txt")
     resumed = load_checkpoint(run.last) if run.last.exists() else None
     log.info(
         "%d people to train the mean on, %d the covariance, %d to validate; run in %s",
