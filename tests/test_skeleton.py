@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from posecov.errors import PosecovError
-from posecov.skeleton import Skeleton, load_skeleton
+from posecov.skeleton import Skeleton, canonical_joint, load_skeleton
 
 SHIPPED = {"lsp14": 14, "mpii16": 16, "coco17": 17}
 
@@ -60,6 +60,10 @@ def test_a_file_of_ones_own(tmp_path):
         ("keypoints: [a, b]\nlimbs: 3", "limbs"),
         ("keypoints: [a, b]\ntorso: [a]", "torso"),
         ("keypoints: [a, b, c]\nflip_pairs: [[a, b], [b, c]]", "two 'flip_pairs'"),
+        ("keypoints: [l_a, r_a, l_b, r_b]\nflip_pairs: [[l_a, r_b], [l_b, r_a]]", "pair 'l_a' with 'r_b'.* is 'r_a'"),
+        ("keypoints: [l_a, r_a, b]\nflip_pairs: [[l_a, b]]", "pair 'l_a' with 'b'"),
+        ("keypoints: [left_a, right_a, b]", r"lacks the pair \[left_a, right_a\]"),
+        ("keypoints: [left_a, l_a]", "same name"),
         ("keypoints: [a, b]\noks_sigmas: [0.1]", "oks_sigmas"),
         ("keypoints: [a, b]\nbones: []", "'bones'"),
         ("keypoints: [a, b", "cannot read"),
@@ -74,8 +78,24 @@ def test_what_is_wrong_is_said_with_the_file(tmp_path, text, said):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["l_elbow", "left_elbow", "Left Elbow", "left-elbow", "elbow_l", "elbow_left", "l.elbow"])
+def test_spellings_of_one_joint(name):
+    assert canonical_joint(name) == "l_elbow"
+
+
+def test_names_without_a_side_stay():
+    assert [canonical_joint(name) for name in ("head_top", "Upper Neck", "l", "tail")] == [
+        "head_top",
+        "upper_neck",
+        "l",
+        "tail",
+    ]
+
+
 def test_unknown_names():
     with pytest.raises(PosecovError, match=r"r_ankle, r_knee"):
         load_skeleton("lsp14").index("tail")
+    with pytest.raises(PosecovError, match=r"did you mean r_ankle\?"):
+        load_skeleton("lsp14").index("r_ankel")
     with pytest.raises(PosecovError, match="lsp15"):
         load_skeleton("lsp15")

@@ -5,7 +5,7 @@ import yaml
 
 from posecov import resources
 from posecov.errors import PosecovError
-from posecov.learn.config import TrainConfig, config_from_command_line, load_config
+from posecov.learn.config import DataConfig, TrainConfig, check, config_from_command_line, load_config
 
 
 def test_shipped_recipes_load():
@@ -30,7 +30,10 @@ def test_command_line_overrides_the_recipe(tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("mean: {epoch: 7}", "unknown setting mean.epoch"),
+        ("mean: {epoch: 7}", "unknown setting mean.epoch; did you mean mean.epochs?"),
+        ("data: {skip_bda: true}", "did you mean data.skip_bad?"),
+        ("epochs: 7", "did you mean mean.epochs?"),
+        ("zzzz: 7", "unknown setting zzzz; there are name, skeleton"),
         ("mean: {epochs: many}", "mean.epochs: 'many' is not a int"),
         ("mean: 3", "mean must be a mapping"),
         ("data: {datasets: [1, 2]}", "data.datasets"),
@@ -52,3 +55,19 @@ def test_missing_recipe(tmp_path):
         load_config(tmp_path / "nowhere.yaml")
     with pytest.raises(PosecovError, match="usage"):
         config_from_command_line("train", [])
+
+
+def test_skip_bad_for_short(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("data: {datasets: [mpii], repeat: [1]}\n")
+    assert not config_from_command_line("train", [str(path)]).data.skip_bad
+    assert config_from_command_line("train", [str(path), "--skip-bad"]).data.skip_bad
+    assert config_from_command_line("train", [str(path), "--data.skip-bad"]).data.skip_bad
+
+
+def test_one_repeat_holds_for_all():
+    data = DataConfig(datasets=("lsp", "mpii", "coco"), repeat=(2,))
+    assert data.repeats == (2, 2, 2)
+    check(TrainConfig(data=data))
+    with pytest.raises(PosecovError, match=r"data\.repeat"):
+        check(TrainConfig(data=DataConfig(datasets=("lsp", "mpii", "coco"), repeat=(2, 1))))

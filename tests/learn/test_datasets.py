@@ -1,4 +1,5 @@
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import scipy.io
 
 from posecov.errors import PosecovError
 from posecov.images import read_image
-from posecov.learn.datasets import read_datasets, read_lsp, read_lspet, split_validation
+from posecov.learn.datasets import Problems, read_datasets, read_lsp, read_lspet, split_validation
 
 REAL_DATA = os.environ.get("POSECOV_DATA", "")
 
@@ -93,8 +94,20 @@ def test_broken_data_is_one_line_naming_the_file(tmp_path, kind):
 
 
 def test_unknown_data_set(tmp_path):
-    with pytest.raises(PosecovError, match="there are lsp, lspet"):
-        read_datasets(["coco"], tmp_path)
+    with pytest.raises(PosecovError, match=r"there are lsp, lspet, mpii, .*did you mean lspet\?"):
+        read_datasets(["lspte"], tmp_path)
+    with pytest.raises(PosecovError, match=r"none of annot/train\.json"):
+        read_datasets(["mpii"], tmp_path)
+
+
+def test_missing_pictures_can_be_skipped(tmp_path, data_root):
+    (tmp_path / "images").mkdir()
+    shutil.copy(data_root / "lspet" / "joints.mat", tmp_path)
+    for number in range(2, 31):
+        (tmp_path / "images" / f"im{number:05d}.jpg").hardlink_to(data_root / "drawing0.jpg")
+    problems = Problems()
+    assert len(read_lspet(tmp_path, problems)) == 29
+    assert "im00001.jpg is missing" in problems.lines[0]
 
 
 @pytest.mark.real_data

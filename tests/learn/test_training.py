@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from stick_figures import write_data_root
 from tiny_recipe import tiny_config
 
 from posecov.errors import PosecovError
 from posecov.learn import mean_training
 from posecov.learn.augment import AugmentConfig
 from posecov.learn.checkpoint import load_checkpoint, part
+from posecov.learn.datasets import read_lsp
 from posecov.learn.mean_training import validate_mean
 from posecov.learn.model import ModelConfig, PoseModel, normalise
 from posecov.learn.run import COLUMNS
@@ -199,7 +201,7 @@ def test_unreadable_training_picture_names_the_file(tmp_path, data_root):
     ("part", "changes", "says"),
     [
         ("mean", {"batch": 0}, "mean.batch: 0 must be at least 2"),
-        ("data", {"repeat": (1,)}, "data.repeat"),
+        ("data", {"repeat": (1, 2, 3)}, "data.repeat"),
         ("data", {"validation_count": -5}, "data.validation_count"),
         ("data", {"validation_count": 5000}, "there are 1000"),
         ("pseudo_labels", {"source": "guesses"}, "residuals or targets"),
@@ -296,3 +298,60 @@ def test_a_run_starts_from_another_ones_mean_at_another_size(tiny, tiny_run, dat
         start_from(PoseModel(dataclasses.replace(config.model, latent=7), 14, pretrained=False), tiny_run.last)
     with pytest.raises(PosecovError, match="no such checkpoint"):
         train(dataclasses.replace(config, start_from=str(data_root / "none.safetensors")))
+
+
+def _own(root: Path, name: str, pictures: list[int], joints: list[str]) -> None:
+    """A COCO file of some of the drawn LSP people."""
+    from annotation_files import coco, write_coco
+
+    people = read_lsp(root / "lsp", "train")
+    chosen = [people[i] for i in pictures]
+    index = [load_skeleton("lsp14").index(joint) for joint in joints]
+    document = coco(np.stack([p.keypoints[index] for p in chosen]), [f"drawing{i}.jpg" for i in pictures], joints)
+    for image in document["images"]:
+        image |= {"width": 160, "height": 240}
+    for annotation in document["annotations"]:
+        del annotation["bbox"]
+    document["images"].append({"id": 9999, "file_name": "gone.jpg"})
+    document["annotations"].append(document["annotations"][0] | {"id": 9999, "image_id": 9999})
+    write_coco(root / name, document)
+
+
+@pytest.fixture
+def own_data(tmp_path) -> Path:
+    root = write_data_root(tmp_path / "own")
+    _own(root, "train.json", list(range(30)), list(load_skeleton("lsp14").keypoints))
+    _own(root, "arms.json", list(range(30)), ["l_wrist", "l_elbow", "l_shoulder"])
+    _own(root, "val.json", list(range(25, 40)), list(load_skeleton("lsp14").keypoints))
+    return root
+
+
+def _with(config, **data):
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, limit=0, repeat=(1,), **data))
+
+
+def test_validation_may_be_a_data_set_of_its_own(tiny, own_data):
+    tiny = _with(tiny, root=str(own_data), datasets=("train.json",), validation_from="val.json")
+    with pytest.raises(PosecovError, match=r"val\.json, annotation 9999: picture .*gone\.jpg is missing \(and 1 more"):
+        load_people(tiny)
+    people = load_people(_with(tiny, skip_bad=True))
+    assert len(people.mean) == 25
+    assert len(people.validation) == 15
+    assert {r.image for r in people.mean}.isdisjoint(r.image for r in people.validation)
+    assert len(people.skipped) == 2
+
+
+def test_a_joint_that_nobody_labels_is_said_before_training(tiny, own_data):
+    tiny = _with(tiny, root=str(own_data), datasets=("arms.json",), validation_from="lsp", skip_bad=True)
+    with pytest.raises(PosecovError, match=r"training part has joint r_ankle, .* labelled"):
+        load_people(tiny)
+
+
+def test_a_run_on_several_data_sets_lists_what_it_skipped(tiny, own_data):
+    sets = ("lspet", "train.json", "arms.json")
+    config = _with(tiny, root=str(own_data), datasets=sets, validation_from="lsp", skip_bad=True)
+    mean = dataclasses.replace(config.mean, epochs=1)
+    covariance = dataclasses.replace(config.covariance, phase1_epochs=0, phase2_epochs=1)
+    run = train(dataclasses.replace(config, mean=mean, covariance=covariance))
+    assert (run.folder / "skipped.txt").read_text().count("gone.jpg is missing") == 2
+    assert all(np.isfinite(row["loss"]) for row in run.history)

@@ -1,0 +1,1 @@
+"""What a training run will see: statistics, suspicious labels, contact sheets."""
