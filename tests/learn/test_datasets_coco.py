@@ -115,12 +115,7 @@ BAD = {
     "same image": (lambda d, a, i: i[1].update(id=1), "image 1: is there twice", 2),
     "no image": (lambda d, a, i: a[0].update(image_id=99), "image_id 99 is not among", 2),
     "resized": (lambda d, a, i: i[0].update(width=WIDTH * 2), "the file says 400 x 160", 2),
-    "unknown joint": (
-        lambda d, a, i: d["categories"][0]["keypoints"].__setitem__(0, "left_hnad"),
-        "did you mean l_hand",
-        3,
-        10,
-    ),
+    "unknown joint": (lambda d, a, i: d["categories"][0]["keypoints"].__setitem__(0, "left_hnad"), "mean l_hand", 2),
     "joint twice": (lambda d, a, i: d["categories"][0]["keypoints"].__setitem__(0, "r-hand"), "stands there twice", 2),
 }
 

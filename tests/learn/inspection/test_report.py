@@ -21,8 +21,8 @@ def test_sheets_statistics_and_findings(tiny, tmp_path):
     assert lspet["labelled"]["l_hip"] == 0.5
     assert lspet["complete"] == 0.5
     assert lsp["box"]["least"] <= lsp["box"]["median"] <= lsp["box"]["most"]
-    # The drawn pictures are linked: every one is there many times.
-    assert len(report["duplicates"]) > 1000
+    # Drawings on an even ground are too flat to be compared.
+    assert report["duplicates"] == []
     assert json.loads((tmp_path / "out" / "inspection.json").read_text()) == report
     sheet = cv2.imread(str(tmp_path / "out" / "samples.png"))
     # Two rows of three people, each before and twice after.
