@@ -44,8 +44,8 @@ def squared_mahalanobis(residuals: np.ndarray, scatter: np.ndarray) -> np.ndarra
 
 def distances(residuals: np.ndarray, scatter: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Squared Mahalanobis distance, log determinant and dimension, each (...), over the labelled coordinates."""
-    filled, masked, labelled = _masked(residuals, scatter)
-    root = _cholesky(masked)
+    filled, masked, labelled = mask_missing(residuals, scatter)
+    root = cholesky(masked)
     if root.ndim == 2:
         whitened = np.linalg.solve(root, filled.reshape(-1, len(root)).T).T.reshape(filled.shape)
     else:
@@ -149,7 +149,7 @@ def condition(
     mean, scatter = np.asarray(mean, dtype=np.float64), np.asarray(scatter, dtype=np.float64)
     known = np.asarray(known_rows, dtype=np.intp).reshape(-1)
     rest = np.setdiff1d(np.arange(mean.shape[-1]), known)
-    root = _cholesky(scatter[..., known[:, None], known])
+    root = cholesky(scatter[..., known[:, None], known])
     gain = np.linalg.solve(root, scatter[..., known[:, None], rest])
     evidence = np.linalg.solve(root, (np.asarray(values, dtype=np.float64) - mean[..., known])[..., None])
     transposed = np.swapaxes(gain, -1, -2)
@@ -174,8 +174,8 @@ def hidden_joint_residuals(residuals: np.ndarray, scatter: np.ndarray) -> np.nda
     Returns:
         (..., J, 2), NaN at joints without a label.
     """
-    filled, masked, labelled = _masked(residuals, scatter)
-    root = _cholesky(masked)
+    filled, masked, labelled = mask_missing(residuals, scatter)
+    root = cholesky(masked)
     whitener = np.linalg.solve(root, np.broadcast_to(np.eye(root.shape[-1]), root.shape))
     precision = np.swapaxes(whitener, -1, -2) @ whitener
     pulled = coordinates.unflatten((precision @ filled[..., None])[..., 0])
@@ -258,7 +258,7 @@ def sample(
     rng: np.random.Generator, mean: np.ndarray, scatter: np.ndarray, degrees_of_freedom: DegreesOfFreedom, count: int
 ) -> np.ndarray:
     """Independent draws (count, ..., D) of the law: mean + L z sqrt(nu / chi-square(nu))."""
-    root, nu = _cholesky(np.asarray(scatter, dtype=np.float64)), np.asarray(degrees_of_freedom, dtype=np.float64)
+    root, nu = cholesky(np.asarray(scatter, dtype=np.float64)), np.asarray(degrees_of_freedom, dtype=np.float64)
     normal = rng.standard_normal((count, *root.shape[:-1]))
     finite = np.where(np.isinf(nu), 1.0, nu)
     stretch = np.where(np.isinf(nu), 1.0, np.sqrt(finite / rng.chisquare(finite, size=(count, *root.shape[:-2]))))
@@ -384,14 +384,15 @@ def _split(degrees_of_freedom: DegreesOfFreedom) -> tuple[np.ndarray, np.ndarray
     return np.where(np.isinf(nu), 1.0, nu), np.isinf(nu)
 
 
-def _cholesky(matrix: np.ndarray) -> np.ndarray:
+def cholesky(matrix: np.ndarray) -> np.ndarray:
+    """Lower factor (..., D, D). Raises PosecovError when a matrix is not positive definite."""
     try:
         return np.linalg.cholesky(matrix)
     except np.linalg.LinAlgError:
         raise PosecovError("a covariance is not positive definite") from None
 
 
-def _masked(residuals: np.ndarray, scatter: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def mask_missing(residuals: np.ndarray, scatter: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Residuals with 0, and scatters with rows and columns of the identity, where a label is missing; and where it is not.
 
     The labelled part keeps its distance and determinant and the rest adds nothing: the marginal, without ragged arrays.
