@@ -1,4 +1,4 @@
-"""Overlays: limbs coloured by side, and for every joint the ellipse that holds it with a given probability."""
+"""Overlays: limbs coloured by side, and for every joint the region that holds it with a given probability."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ def draw_poses(image: np.ndarray, poses: Sequence[Pose], mass: float = 0.95) -> 
     Args:
         image: (H, W, 3) uint8, BGR.
         poses: in pixels of ``image``.
-        mass: probability with which an ellipse holds its joint.
+        mass: probability with which an ellipse holds its joint, or the true region where left and right may be confused.
 
     Returns:
         (H', W', 3) uint8, BGR, H' / W' as H / W to rounding.
@@ -47,13 +47,14 @@ def draw_poses(image: np.ndarray, poses: Sequence[Pose], mass: float = 0.95) -> 
         canvas = image.copy()
     figures = [_Figure.of(pose, mass, scale, canvas.shape[:2]) for pose in poses]
     for figure in figures:
-        _draw_ellipses(canvas, figure)
+        _draw_regions(canvas, figure)
     for figure in figures:
         _draw_limbs(canvas, figure)
     labels: list[np.ndarray] = []
     for figure in figures:
         _draw_outside(canvas, figure, labels)
-    _draw_legend(canvas, f"{100 * mass:.4g} % ellipses" if figures else "nobody found", figures)
+    shape = "regions" if any(pose.components is not None for pose in poses) else "ellipses"
+    _draw_legend(canvas, f"{100 * mass:.4g} % {shape}" if figures else "nobody found", figures)
     return canvas
 
 
@@ -72,14 +73,14 @@ class _Figure:
     Attributes:
         pose: what is drawn.
         points: (J, 2).
-        ellipses: (J, 3) semi-axes and angle.
+        regions: for every joint the outlines (n, 2) of the parts of its region.
         inside: (J,) whether the joint lies on the canvas.
         line: width of a limb.
     """
 
     pose: Pose
     points: np.ndarray
-    ellipses: np.ndarray
+    regions: list[list[np.ndarray]]
     inside: np.ndarray
     line: float
 
@@ -87,29 +88,25 @@ class _Figure:
     def of(cls, pose: Pose, mass: float, scale: float, shape: tuple[int, ...]) -> "_Figure":
         # Pixel centres lie at integers, so that a picture enlarged by s has its point p at (p + 1/2) s - 1/2.
         points = (pose.keypoints.astype(np.float64) + 0.5) * scale - 0.5
-        ellipses = []
-        for name in pose.names:
-            _, axes, angle = pose.ellipse(name, mass)
-            ellipses.append((axes[0] * scale, axes[1] * scale, angle))
+        regions = [[(outline + 0.5) * scale - 0.5 for outline in pose.region(name, mass)] for name in pose.names]
         limits = np.array([shape[1], shape[0]])
         inside = ~outside(points, shape[1], shape[0])
         # Only what can be seen sets the width: one joint far outside must not make the limbs thick.
         seen = np.clip(points, 0, limits - 1)
         size = float(np.ptp(seen, axis=0).max())
         line = float(np.clip(0.014 * size, 0.004 * min(shape), 0.02 * min(shape)))
-        return cls(pose, points, np.array(ellipses), inside, max(line, 1.5))
+        return cls(pose, points, regions, inside, max(line, 1.5))
 
 
-def _draw_ellipses(canvas: np.ndarray, figure: _Figure) -> None:
-    for name, centre, (major, minor, angle) in zip(figure.pose.names, figure.points, figure.ellipses, strict=True):
-        turn = np.linspace(0, 2 * np.pi, 97)[:-1]
-        across = np.stack([major * np.cos(turn), minor * np.sin(turn)], axis=1)
-        rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-        outline = centre + across @ rotation.T
+def _draw_regions(canvas: np.ndarray, figure: _Figure) -> None:
+    for name, outlines in zip(figure.pose.names, figure.regions, strict=True):
+        if not outlines:
+            continue
         colour = side_of(figure.pose.skeleton, [name])
-        _blend_polygon(canvas, outline, colour, 0.20)
-        _blend_outline(canvas, outline, INK, 0.35, figure.line * 0.55)
-        _blend_outline(canvas, outline, colour, 0.9, figure.line * 0.28)
+        _blend_polygons(canvas, outlines, colour, 0.20)
+        for outline in outlines:
+            _blend_outline(canvas, outline, INK, 0.35, figure.line * 0.55)
+            _blend_outline(canvas, outline, colour, 0.9, figure.line * 0.28)
 
 
 def _draw_limbs(canvas: np.ndarray, figure: _Figure) -> None:
@@ -229,10 +226,16 @@ def _disc(canvas: np.ndarray, centre: np.ndarray, radius: float, colour: Colour)
 
 
 def _blend_polygon(canvas: np.ndarray, points: np.ndarray, colour: Colour, opacity: float) -> None:
-    def paint(mask: np.ndarray, origin: np.ndarray) -> None:
-        cv2.fillPoly(mask, [_fixed(points - origin)], 255, cv2.LINE_AA, _SHIFT)
+    _blend_polygons(canvas, [points], colour, opacity)
 
-    _blend(canvas, points, 2.0, colour, opacity, paint)
+
+def _blend_polygons(canvas: np.ndarray, polygons: Sequence[np.ndarray], colour: Colour, opacity: float) -> None:
+    """Filled by the even-odd rule: a polygon inside another is a hole."""
+
+    def paint(mask: np.ndarray, origin: np.ndarray) -> None:
+        cv2.fillPoly(mask, [_fixed(points - origin) for points in polygons], 255, cv2.LINE_AA, _SHIFT)
+
+    _blend(canvas, np.concatenate(polygons), 2.0, colour, opacity, paint)
 
 
 def _blend_outline(canvas: np.ndarray, points: np.ndarray, colour: Colour, opacity: float, width: float, closed=True) -> None:

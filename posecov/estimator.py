@@ -1,16 +1,19 @@
 """The one call: a picture in, poses with their covariance out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from posecov import resources
+from posecov import coordinates, resources
 from posecov.errors import PosecovError
+from posecov.exchanges import coordinate_orders
 from posecov.geometry import crop_map, warp
 from posecov.images import read_image
+from posecov.law import Law
 from posecov.metadata import ModelMetadata
+from posecov.mixture import Mixture
 from posecov.model import BATCH, PoseModel
 from posecov.pose import Pose
 from posecov.search import find_person
@@ -68,10 +71,14 @@ class PoseEstimator:
             people = np.array([person.box for person in found]).reshape(-1, 4)
         else:
             people = _checked_boxes(boxes)
-        keypoints, covariance = self.predict(pixels, people)
         skeleton, freedom = self.metadata.skeleton, self.metadata.degrees_of_freedom
+        outputs = self.outputs(pixels, people)
         try:
-            return [Pose(k, c, skeleton, freedom, box) for k, c, box in zip(keypoints, covariance, people, strict=True)]
+            if self.metadata.exchanges:
+                laws = mixture_law(outputs, self.metadata)
+                return [Pose.from_mixture(laws[index], skeleton, box) for index, box in enumerate(people)]
+            pairs = zip(outputs["keypoints"], outputs["covariance"], people, strict=True)
+            return [Pose(keypoints, covariance, skeleton, freedom, box) for keypoints, covariance, box in pairs]
         except PosecovError as error:
             raise PosecovError(f"{self.model.path}: {error}; export the model again") from None
 
@@ -85,17 +92,40 @@ class PoseEstimator:
         Returns:
             Keypoints (N, J, 2) and covariances (N, 2J, 2J), symmetric, float64, picture pixels.
         """
-        size, joints = self.metadata.input_size, len(self.metadata.skeleton)
-        keypoints, covariance = np.empty((len(boxes), joints, 2)), np.empty((len(boxes), 2 * joints, 2 * joints))
+        outputs = self.outputs(image, boxes)
+        return outputs["keypoints"], outputs["covariance"]
+
+    def law(self, image: np.ndarray, boxes: np.ndarray) -> Law | Mixture:
+        """The law of N people in picture pixels: a `Mixture` if the model has exchanges."""
+        outputs = self.outputs(image, boxes)
+        if self.metadata.exchanges:
+            return mixture_law(outputs, self.metadata)
+        means = coordinates.flatten(outputs["keypoints"])
+        return Law.from_covariance(means, outputs["covariance"], self.metadata.degrees_of_freedom)
+
+    def outputs(self, image: np.ndarray, boxes: np.ndarray) -> dict[str, np.ndarray]:
+        """All outputs of the model (`PoseModel.outputs`) in picture pixels, matrices symmetric. Arguments as for `predict`."""
+        size = self.metadata.input_size
+        parts: list[dict[str, np.ndarray]] = []
         # Crops are made a batch at a time, so that a thousand boxes do not need a thousand crops in memory.
         for start in range(0, len(boxes), BATCH):
             maps = [crop_map(box, size, self.metadata.padding) for box in boxes[start : start + BATCH]]
-            means, spreads = self.model.predict(np.stack([warp(image, m, size) for m in maps]))
-            for index, (crop, mean, spread) in enumerate(zip(maps, means, spreads, strict=True), start):
-                back = crop.inverse()
-                keypoints[index] = back.points(mean)
-                covariance[index] = back.covariance((spread + spread.T) / 2)
-        return keypoints, covariance
+            found = self.model.outputs(np.stack([warp(image, m, size) for m in maps]))
+            for index, back in enumerate(crop.inverse() for crop in maps):
+                found["keypoints"][index] = back.points(found["keypoints"][index])
+                for name in {"covariance", "scatter"} & set(found):
+                    matrix = found[name][index]
+                    found[name][index] = back.covariance((matrix + matrix.T) / 2)
+            parts.append(found)
+        if not parts:
+            return self.model.outputs(np.empty((0, size, size, 3), dtype=np.uint8))
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def mixture_law(outputs: Mapping[str, np.ndarray], metadata: ModelMetadata) -> Mixture:
+    """The law of N people from what a model with exchanges returned, in its pixels."""
+    means, orders = coordinates.flatten(outputs["keypoints"]), coordinate_orders(metadata.exchanges)
+    return Mixture.of_exchanges(means, outputs["scatter"], metadata.degrees_of_freedom, outputs["weights"], orders)
 
 
 def _checked_image(image: Any) -> np.ndarray:

@@ -64,28 +64,28 @@ def exchanges_to_plain(exchanges: Sequence[Exchange]) -> list[dict[str, Any]]:
     return [{"name": exchange.name, "permutation": list(exchange.permutation)} for exchange in exchanges]
 
 
-def exchanges_from_plain(rows: Any, joints: int, source: str = "exchanges") -> tuple[Exchange, ...]:
+def exchanges_from_plain(rows: Any, joints: int, source: str = "'exchanges'") -> tuple[Exchange, ...]:
     """The inverse of `exchanges_to_plain`, checked; an empty list is a law without exchanges.
 
     Raises:
         PosecovError: names ``source`` and what is wrong.
     """
     if not isinstance(rows, list | tuple):
-        raise PosecovError(f"{source}: must be a list of names and permutations")
+        raise PosecovError(f"{source} must be a list of names and permutations")
     found = []
     for row in rows:
         name = row.get("name") if isinstance(row, dict) else None
         order = row.get("permutation") if isinstance(row, dict) else None
         if not isinstance(name, str) or not name or not isinstance(order, list) or set(row) != {"name", "permutation"}:
-            raise PosecovError(f"{source}: every one must be an object with a 'name' and a 'permutation'")
+            raise PosecovError(f"{source} must be objects with a 'name' and a 'permutation'")
         whole = all(isinstance(index, int) and not isinstance(index, bool) for index in order)
         if not whole or sorted(order) != list(range(joints)) or any(order[order[i]] != i for i in range(joints)):
-            raise PosecovError(f"{source}: the permutation of {name!r} must exchange pairs among the {joints} joints")
+            raise PosecovError(f"{source} must exchange pairs among the {joints} joints, which {name!r} does not")
         found.append(Exchange(name, tuple(order)))
     if found and found[0].permutation != tuple(range(joints)):
-        raise PosecovError(f"{source}: the first one must exchange nothing")
+        raise PosecovError(f"{source} must begin with one that exchanges nothing")
     if len({exchange.permutation for exchange in found}) != len(found):
-        raise PosecovError(f"{source}: the same permutation stands there twice")
+        raise PosecovError(f"{source} must not hold a permutation twice")
     return tuple(found)
 
 
@@ -103,7 +103,7 @@ def _parents(skeleton: Skeleton, pairs: Sequence[tuple[int, int]]) -> list[int |
                 links[place[b]].add(place[a])
         else:
             trunk |= {place[joint] for joint in (a, b) if joint in place}
-    parents: dict[int, int | None] = {pair: None for pair in sorted(trunk)}
+    parents: dict[int, int | None] = dict.fromkeys(sorted(trunk))
     _hang(links, parents, list(parents))
     for pair in range(len(pairs)):
         if pair not in parents:

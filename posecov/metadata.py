@@ -7,13 +7,14 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, NoReturn
 
 from posecov.errors import PosecovError
+from posecov.exchanges import Exchange, exchanges_from_plain, exchanges_to_plain
 from posecov.skeleton import Skeleton
 
 KEY = "posecov"
 """The key of the ONNX file's ``metadata_props`` that holds the JSON text."""
 
-FORMAT = 1
-"""Grows when an older posecov would read a file wrongly."""
+FORMAT = 2
+"""Grows when an older posecov would read a file wrongly. Format 1 knew no exchanges; models without them are written as 1."""
 
 _REQUIRED = ("name", "skeleton", "input_size", "pixel_mean", "pixel_std", "padding", "degrees_of_freedom")
 _FIELDS = {"format", *_REQUIRED, "exchanges", "description"}
@@ -31,7 +32,8 @@ class ModelMetadata:
         pixel_std: spread of R, G, B on the scale 0..255.
         padding: side of the crop over the longer side of the person's box, `geometry.crop_map`.
         degrees_of_freedom: of the Student-t law, above 2 so that its covariance exists; infinite for the Gaussian.
-        exchanges: left-right exchanges of the law. Format 1 knows none, so this is empty.
+        exchanges: of left and right, when the law is a mixture over them (`exchanges`), in the order of the output ``weights``,
+            the first one exchanging nothing. Empty for a single Student-t.
         description: free facts (training data, recipe, version); JSON values only.
     """
 
@@ -42,12 +44,13 @@ class ModelMetadata:
     pixel_std: tuple[float, float, float]
     padding: float
     degrees_of_freedom: float
-    exchanges: tuple[Any, ...] = ()
+    exchanges: tuple[Exchange, ...] = ()
     description: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """The text that `from_json` reads. Raises PosecovError for values that it would refuse."""
-        fields = {"format": FORMAT, **asdict(self), "skeleton": self.skeleton.to_dict()}
+        fields = {"format": FORMAT if self.exchanges else 1, **asdict(self), "skeleton": self.skeleton.to_dict()}
+        fields["exchanges"] = exchanges_to_plain(self.exchanges)
         if math.isinf(self.degrees_of_freedom):
             fields["degrees_of_freedom"] = None  # JSON has no infinity.
         try:
@@ -78,10 +81,9 @@ class ModelMetadata:
         def wrong(what: str) -> NoReturn:
             raise PosecovError(f"{source}: in its posecov metadata {what}")
 
-        if fields.get("format") != FORMAT:
-            wrong(f"the format is {fields.get('format')!r} and this posecov reads {FORMAT}; a newer posecov is needed")
-        if fields.get("exchanges"):
-            wrong("the law has left-right exchanges, which this posecov does not know; a newer posecov is needed")
+        version = fields.get("format")
+        if version not in range(1, FORMAT + 1) or isinstance(version, bool):
+            wrong(f"the format is {version!r} and this posecov reads 1 to {FORMAT}; a newer posecov is needed")
         for key in _REQUIRED:
             if key not in fields:
                 wrong(f"{key!r} is missing; export the model again")
@@ -109,14 +111,18 @@ class ModelMetadata:
         description = fields.get("description", {})
         if not isinstance(description, dict):
             wrong("'description' must be an object")
+        skeleton = Skeleton.from_dict(fields["skeleton"], source=source)
         return cls(
             name=name,
-            skeleton=Skeleton.from_dict(fields["skeleton"], source=source),
+            skeleton=skeleton,
             input_size=size,
             pixel_mean=numbers("pixel_mean", positive=False),
             pixel_std=numbers("pixel_std", positive=True),
             padding=float(padding),
             degrees_of_freedom=math.inf if freedom is None else float(freedom),
+            exchanges=exchanges_from_plain(
+                fields.get("exchanges", []), len(skeleton), f"{source}: in its posecov metadata 'exchanges'"
+            ),
             description=description,
         )
 

@@ -45,7 +45,12 @@ class Mixture:
 
     @classmethod
     def of_exchanges(
-        cls, mean: np.ndarray, scatter: np.ndarray, degrees_of_freedom: DegreesOfFreedom, weights: np.ndarray, orders: np.ndarray
+        cls,
+        mean: np.ndarray,
+        scatter: np.ndarray,
+        degrees_of_freedom: DegreesOfFreedom,
+        weights: np.ndarray,
+        orders: np.ndarray,
     ) -> "Mixture":
         """The law of a prediction.
 
@@ -70,8 +75,11 @@ class Mixture:
         total = weights.sum(axis=-1, keepdims=True)
         if not (weights >= 0).all() or not (np.isfinite(total) & (total > 0)).all():
             raise PosecovError("the weights of a mixture must be finite, not negative and not all 0")
-        weights = np.broadcast_to(weights / total, (*mean.shape[:-1], len(orders)))
-        return cls(weights, mean[..., orders], scatter[..., None, :, :], degrees_of_freedom, orders)
+        batch = np.broadcast_shapes(mean.shape[:-1], scatter.shape[:-2], weights.shape[:-1])
+        weights = np.broadcast_to(weights / total, (*batch, len(orders)))
+        mean = np.broadcast_to(mean, (*batch, len(identity)))
+        scatter = np.broadcast_to(scatter[..., None, :, :], (*batch, 1, len(identity), len(identity)))
+        return cls(weights, mean[..., orders], scatter, degrees_of_freedom, orders)
 
     def __len__(self) -> int:
         return len(self.means) if self.means.ndim > 2 else 1
@@ -292,7 +300,9 @@ class Mixture:
             shape = array.shape[array.ndim - tail :]
             return np.broadcast_to(array, (*batch, *shape)).reshape(count, *shape)
 
-        nu = self.degrees_of_freedom if np.ndim(self.degrees_of_freedom) == 0 else spread(np.asarray(self.degrees_of_freedom), 0)
+        nu = (
+            self.degrees_of_freedom if np.ndim(self.degrees_of_freedom) == 0 else spread(np.asarray(self.degrees_of_freedom), 0)
+        )
         return Mixture(spread(self.weights, 1), spread(self.means, 2), spread(self.scatter, 3), nu, self.orders)
 
     def _by_labels(self, values: np.ndarray, ask: Callable[["Mixture", np.ndarray], np.ndarray], empty: float) -> np.ndarray:

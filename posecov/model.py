@@ -1,4 +1,8 @@
-"""A model file opened with ONNX Runtime: crops in, means and covariances in crop pixels out."""
+"""A model file opened with ONNX Runtime: crops in, means and covariances in crop pixels out.
+
+A model whose law is a mixture over exchanges of left and right has two more outputs: the scatter of its components and their
+weights.
+"""
 
 import contextlib
 import ctypes
@@ -76,21 +80,43 @@ class PoseModel:
         Raises:
             PosecovError: the network returned something else than finite arrays of these shapes.
         """
-        joints, size = len(self.metadata.skeleton), self.metadata.input_size
+        outputs = self.outputs(crops, batch)
+        return outputs["keypoints"], outputs["covariance"]
+
+    def outputs(self, crops: np.ndarray, batch: int = BATCH) -> dict[str, np.ndarray]:
+        """All outputs for crops, as `predict` takes them.
+
+        Returns:
+            float64, crop pixels: keypoints (N, J, 2) and covariance (N, 2J, 2J), the second moments about them; for a law of K
+            components also scatter (N, 2J, 2J) and weights (N, K), of the metadata's exchanges.
+
+        Raises:
+            PosecovError: the network returned something else than finite arrays of these shapes, or weights that are none.
+        """
+        size = self.metadata.input_size
         if crops.ndim != 4 or crops.shape[1:] != (size, size, 3) or crops.dtype != np.uint8:
             raise PosecovError(f"crops must be (N, {size}, {size}, 3) uint8, not {crops.shape} {crops.dtype}")
-        keypoints = np.empty((len(crops), joints, 2))
-        covariance = np.empty((len(crops), 2 * joints, 2 * joints))
+        shapes = self._output_shapes()
+        found = {name: np.empty((len(crops), *shape)) for name, shape in shapes.items()}
         for start in range(0, len(crops), batch):
             part = slice(start, start + batch)
-            outputs = self._session.run(["keypoints", "covariance"], {"image": self._input(crops[part])})
-            for name, target, output in zip(("keypoints", "covariance"), (keypoints, covariance), outputs, strict=True):
+            outputs = self._session.run(list(shapes), {"image": self._input(crops[part])})
+            for (name, target), output in zip(found.items(), outputs, strict=True):
                 if output.shape != target[part].shape or not np.isfinite(output).all():
                     raise PosecovError(
                         f"{self.path}: its output {name!r} is not finite and {target[part].shape}; export the model again"
                     )
                 target[part] = output
-        return keypoints, covariance
+        if "weights" in found and ((found["weights"] < 0).any() or (abs(found["weights"].sum(axis=1) - 1) > 1e-3).any()):
+            raise PosecovError(f"{self.path}: its output 'weights' are no probabilities; export the model again")
+        return found
+
+    def _output_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every output for one crop."""
+        joints, components = len(self.metadata.skeleton), len(self.metadata.exchanges)
+        square = (2 * joints, 2 * joints)
+        shapes: dict[str, tuple[int, ...]] = {"keypoints": (joints, 2), "covariance": square}
+        return shapes | {"scatter": square, "weights": (components,)} if components else shapes
 
     def _input(self, crops: np.ndarray) -> np.ndarray:
         """Normalised RGB (N, 3, S, S) float32 of BGR crops."""
@@ -100,13 +126,13 @@ class PoseModel:
         return planes
 
     def _check_signature(self) -> None:
-        size, joints = self.metadata.input_size, len(self.metadata.skeleton)
+        size = self.metadata.input_size
         inputs = {i.name: i for i in self._session.get_inputs()}
         outputs = {o.name: o for o in self._session.get_outputs()}
         if set(inputs) != {"image"}:
             raise PosecovError(f"{self.path}: not a posecov model (its inputs are {', '.join(inputs) or 'none'}, not 'image')")
         expected: list[tuple[Any, tuple[int, ...]]] = [(inputs["image"], (3, size, size))]
-        for name, asked in (("keypoints", (joints, 2)), ("covariance", (2 * joints, 2 * joints))):
+        for name, asked in self._output_shapes().items():
             if name not in outputs:
                 raise PosecovError(f"{self.path}: not a posecov model (it has no output {name!r})")
             expected.append((outputs[name], asked))

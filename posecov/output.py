@@ -38,7 +38,8 @@ def picture_document(image: str, width: int, height: int, model: str, mass: floa
 
     Returns:
         image, width, height, model, mass, and people: each `Pose.to_dict` with two more facts for every keypoint, its
-        ``ellipse`` (semi-axes in pixels and the first one's angle in radians, y down) and whether it is ``outside``.
+        ``ellipse`` (semi-axes in pixels and the first one's angle in radians, y down) and whether it is ``outside``. Where left and
+        right may be confused a person also has ``alternatives``, each the ``probability`` and ``keypoints`` of an exchanged pose.
     """
     documents = []
     for pose in people:
@@ -47,6 +48,11 @@ def picture_document(image: str, width: int, height: int, model: str, mass: floa
             _, _, _, major, minor, angle, is_outside = row
             ellipse = {"semi_major": major, "semi_minor": minor, "angle": angle}
             fields["keypoints"][name] |= {"ellipse": ellipse, "outside": is_outside}
+        if pose.components is not None:
+            fields["alternatives"] = [
+                {"probability": probability, "keypoints": other.to_dict()["keypoints"]}
+                for other, probability in pose.alternatives
+            ]
         documents.append(fields)
     return {"image": image, "width": width, "height": height, "model": model, "mass": mass, "people": documents}
 

@@ -1,5 +1,6 @@
 """One person's pose: keypoints with a full, calibrated joint covariance, and the questions that it answers."""
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,13 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from posecov import coordinates, law
+from posecov import coordinates, law, regions
+from posecov.components import checked, components_from_plain, components_to_plain, frozen, plain
 from posecov.errors import PosecovError
 from posecov.geometry import Similarity
+from posecov.mixture import Mixture
 from posecov.skeleton import Skeleton
 
 SAME_PIXEL = 1e-2
 """How far, in pixels, a point may lie from a joint that is known and still be called the same: float32 and JSON round."""
+
+LEAST_ALTERNATIVE = 1e-3
+"""Probability below which an exchanged pose is not worth a mention."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,11 +28,14 @@ class Pose:
 
     Attributes:
         keypoints: (J, 2) float32, pixels of the picture, 0-based.
-        covariance: (2J, 2J) float32, pixels^2, order x0 y0 x1 y1 ...: calibrated second moments about the keypoints.
+        covariance: (2J, 2J) float32, pixels^2, order x0 y0 x1 y1 ...: calibrated second moments about the keypoints. Where left
+            and right may be confused they hold that too: such joints vary widely, and together.
         skeleton: the joints, in the order of the keypoints.
         degrees_of_freedom: of the law, more than 2; `math.inf` for a Gaussian.
         box: (4,) float32 x, y, width, height of the person in the picture, or None.
         known: names of joints fixed by `condition`. Their rows of the covariance are 0.
+        components: the law of the coordinates that are not known when it is a mixture, whose leading mean are the keypoints;
+            None for a single Student-t. `from_mixture` makes the other fields from it.
 
     Raises:
         PosecovError: shapes that do not fit, numbers that are not finite, a covariance that is not positive definite.
@@ -38,6 +47,7 @@ class Pose:
     degrees_of_freedom: float = math.inf
     box: np.ndarray | None = None
     known: tuple[str, ...] = ()
+    components: Mixture | None = None
 
     def __post_init__(self) -> None:
         joints = len(self.skeleton)
@@ -56,16 +66,47 @@ class Pose:
             np.linalg.cholesky(covariance[np.ix_(free, free)].astype(np.float64))
         except np.linalg.LinAlgError:
             raise PosecovError("the covariance of this pose is not positive definite") from None
-        box = None if self.box is None else _frozen(_numbers(self.box, (4,), "box").astype(np.float32))
-        checked = {
-            "keypoints": _frozen(keypoints.astype(np.float32)),
-            "covariance": _frozen(covariance),
+        box = None if self.box is None else frozen(_numbers(self.box, (4,), "box").astype(np.float32))
+        fields = {
+            "keypoints": frozen(keypoints.astype(np.float32)),
+            "covariance": frozen(covariance),
             "degrees_of_freedom": float(self.degrees_of_freedom),
             "box": box,
             "known": tuple(self.skeleton.keypoints[index] for index in indices),
+            "components": None if self.components is None else checked(self.components, self.degrees_of_freedom),
         }
-        for name, value in checked.items():
+        for name, value in fields.items():
             object.__setattr__(self, name, value)
+        if self.components is not None:
+            mean, block = coordinates.flatten(self.keypoints)[free], self.covariance[np.ix_(free, free)]
+            fits = self.components.means.shape[-1] == len(free) and np.allclose(mean, self.components.mean, rtol=1e-5)
+            sigma = np.sqrt(np.diagonal(block))
+            if not fits or (np.abs(block - self.components.covariance) > 1e-3 * sigma[:, None] * sigma).any():
+                raise PosecovError("the keypoints and covariance of this pose are not those of its components")
+
+    @classmethod
+    def from_mixture(
+        cls, components: Mixture, skeleton: Skeleton, box: Any = None, known: Mapping[str, Any] | None = None
+    ) -> "Pose":
+        """The pose of a law.
+
+        Args:
+            components: of the coordinates of all joints that are not known, one person's.
+            skeleton: the joints.
+            box: (4,) or None.
+            known: places (x, y) of the known joints by name.
+        """
+        places = {skeleton.index(name): point for name, point in (known or {}).items()}
+        fixed = coordinates.rows(sorted(places))
+        free = np.setdiff1d(np.arange(2 * len(skeleton)), fixed)
+        mean, covariance = np.empty(2 * len(skeleton)), np.zeros((2 * len(skeleton), 2 * len(skeleton)))
+        mean[free], covariance[np.ix_(free, free)] = components.mean, components.covariance
+        for index, point in places.items():
+            mean[coordinates.rows([index])] = point
+        names = tuple(skeleton.keypoints[index] for index in places)
+        several = components if components.components > 1 and len(free) else None
+        nu = float(components.degrees_of_freedom)
+        return cls(coordinates.unflatten(mean), covariance, skeleton, nu, box=box, known=names, components=several)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -79,29 +120,72 @@ class Pose:
 
     @property
     def scatter(self) -> np.ndarray:
-        """(2J, 2J) float64 scatter of the law: what stands in its density. The covariance is nu / (nu - 2) times it."""
-        return law.scatter_from_covariance(self.covariance, self.degrees_of_freedom)
+        """(2J, 2J) float64 scatter that stands in the law's density around the keypoints, 0 in the rows of known joints.
+
+        It is that of the leading component; of a single Student-t the covariance is nu / (nu - 2) times it.
+        """
+        if self.components is None:
+            return law.scatter_from_covariance(self.covariance, self.degrees_of_freedom)
+        scatter = np.zeros(self.covariance.shape)
+        scatter[np.ix_(self._free, self._free)] = self.components.scatters[0]
+        return scatter
 
     @property
     def alternatives(self) -> list[tuple["Pose", float]]:
-        """Poses with left and right exchanged, each with its probability; empty for a law of one component."""
-        return []
+        """Poses with left and right of some limb exchanged, each with its probability, the likeliest first.
+
+        Each is the law under that hypothesis alone. Together with this pose they are the whole: what is left of 1 is the
+        probability of the keypoints' own hypothesis. Exchanges that move no joint by more than its standard deviation count
+        as the same hypothesis; those less likely than 0.001 are left out. Empty for a law of one component.
+        """
+        if self.components is None:
+            return []
+        places = self._places()
+        return [
+            (Pose.from_mixture(self.components.part(indices), self.skeleton, self.box, places), probability)
+            for indices, probability in self.components.hypotheses()[1:]
+            if probability >= LEAST_ALTERNATIVE
+        ]
 
     def ellipse(self, joint: str, mass: float = 0.95) -> tuple[np.ndarray, np.ndarray, float]:
-        """The central ellipse that holds the joint with probability ``mass``.
+        """The ellipse around the keypoint that holds the joint with probability ``mass``.
+
+        It has the shape of the law around the keypoint. Where left and right may be confused it is so large that it holds the
+        mass all the same, which may mean that it reaches the mirror joint; `region` then says more in less space.
 
         Returns:
             Centre (2,) and semi-axes (2,) in pixels, the longer first, and the angle atan2(y, x) of the first in radians, with
             y down as in the picture. The axes of a known joint are 0.
         """
         index = self.skeleton.index(joint)
-        axes, angle = law.ellipse_axes(self._block(index), mass, self.degrees_of_freedom)
-        return self.keypoints[index].astype(np.float64), axes, float(angle)
+        point = self._joint(index)
+        if isinstance(point, Mixture):
+            axes, angle = regions.ellipse_axes(point, mass)
+        else:
+            axes, turn = law.ellipse_axes(point, mass, self.degrees_of_freedom)
+            angle = float(turn)
+        return self.keypoints[index].astype(np.float64), axes, angle
+
+    def region(self, joint: str, mass: float = 0.95) -> list[np.ndarray]:
+        """Outlines of the smallest region that holds the joint with probability ``mass``, where `ellipse` is a simple one.
+
+        Returns:
+            Polygons (n, 2) in pixels, the largest first: one ellipse, or two parts where the joint may be on either side. A
+            polygon inside another is a hole. An empty list for a known joint.
+        """
+        index = self.skeleton.index(joint)
+        if self.names[index] in self.known:
+            return []
+        point = self._joint(index)
+        if isinstance(point, Mixture):
+            return regions.contours(point, mass)
+        return [regions.ellipse_outline(*self.ellipse(joint, mass))]
 
     def mass(self, points: np.ndarray) -> float:
         """Mass of the central region of the law that reaches these points: how surprising they are, 1 being the most.
 
-        Over many people whose true points are given it is uniform on [0, 1] when the model is calibrated.
+        Over many people whose true points are given it is uniform on [0, 1] when the model is calibrated. Where the law has
+        several components the region is that of highest density, and its mass accurate to 0.005 (`Mixture.mass`).
 
         Args:
             points: (J, 2) pixels; a joint with NaN is not asked. A joint that is known counts only by being in its place:
@@ -128,10 +212,16 @@ class Pose:
 
     def probability_within(self, joint: str, radius: float) -> float:
         """Probability that the joint lies within ``radius`` pixels of its keypoint. PosecovError when it is negative."""
-        return float(law.probability_within(self._block(self.skeleton.index(joint)), radius, self.degrees_of_freedom))
+        point = self._joint(self.skeleton.index(joint))
+        if isinstance(point, Mixture):
+            return regions.probability_within(point, radius)
+        return float(law.probability_within(point, radius, self.degrees_of_freedom))
 
     def condition(self, known: Mapping[str, Any]) -> "Pose":
         """This pose once some joints are known: the others move and narrow, or widen if the evidence fits badly.
+
+        Where left and right may be confused the evidence also decides between them, and the keypoints are then those of the
+        likeliest exchange.
 
         Args:
             known: (x, y) in pixels by joint name.
@@ -152,6 +242,9 @@ class Pose:
         fixed = coordinates.rows(new)
         values = coordinates.flatten(np.stack([places[index] for index in new]))
         conditioned = self._law().condition(np.searchsorted(self._free, fixed), values)
+        if isinstance(conditioned, Mixture):
+            new_places = {self.names[index]: places[index] for index in new}
+            return Pose.from_mixture(conditioned, self.skeleton, self.box, self._places() | new_places)
         rest = np.setdiff1d(self._free, fixed)
         mean = coordinates.flatten(self.keypoints.astype(np.float64))
         mean[fixed], mean[rest] = values, conditioned.mean
@@ -165,21 +258,27 @@ class Pose:
         """This pose in the pixels of another frame, such as a part of the picture or an enlarged one; without its box."""
         points = similarity.points(self.keypoints.astype(np.float64))
         covariance = similarity.covariance(self.covariance.astype(np.float64))
-        return Pose(points, covariance, self.skeleton, self.degrees_of_freedom, known=self.known)
+        components = self.components
+        if components is not None:
+            means = similarity.points(coordinates.unflatten(components.means)).reshape(components.means.shape)
+            scatter = similarity.covariance(components.scatter)
+            components = dataclasses.replace(components, means=means, scatter=scatter)
+        return Pose(points, covariance, self.skeleton, self.degrees_of_freedom, known=self.known, components=components)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types for JSON; `from_dict` gives back the same pose bit for bit. Infinite degrees of freedom are None."""
-        sigma = _plain(self.sigma)
-        points = _plain(self.keypoints)
-        return {
-            "box": None if self.box is None else _plain(self.box),
+        sigma = plain(self.sigma)
+        points = plain(self.keypoints)
+        fields = {
+            "box": None if self.box is None else plain(self.box),
             "names": list(self.names),
             "keypoints": {n: {"x": p[0], "y": p[1], "sigma": s} for n, p, s in zip(self.names, points, sigma, strict=True)},
-            "covariance": _plain(self.covariance),
+            "covariance": plain(self.covariance),
             "degrees_of_freedom": None if math.isinf(self.degrees_of_freedom) else self.degrees_of_freedom,
             "known": list(self.known),
             "skeleton": self.skeleton.to_dict(),
         }
+        return fields if self.components is None else fields | {"components": components_to_plain(self.components)}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Pose":
@@ -190,9 +289,12 @@ class Pose:
             covariance, dof, box = fields["covariance"], fields["degrees_of_freedom"], fields.get("box")
             dof = math.inf if dof is None else float(dof)
             known = tuple(fields.get("known", ()))
+            several = fields.get("components")
+            free = [point for point, name in zip(points, skeleton.keypoints, strict=True) if name not in known]
+            components = None if several is None else components_from_plain(several, free, dof)
         except (KeyError, TypeError, ValueError) as error:
             raise PosecovError(f"this is not a pose: {type(error).__name__} {error}") from None
-        return cls(np.array(points), covariance, skeleton, dof, box=box, known=known)
+        return cls(np.array(points), covariance, skeleton, dof, box=box, known=known, components=components)
 
     @property
     def _free(self) -> np.ndarray:
@@ -200,15 +302,22 @@ class Pose:
         fixed = coordinates.rows([self.skeleton.index(name) for name in self.known])
         return np.setdiff1d(np.arange(len(self.covariance)), fixed)
 
-    def _law(self) -> law.Law:
+    def _places(self) -> dict[str, np.ndarray]:
+        return {name: self.keypoints[self.skeleton.index(name)].astype(np.float64) for name in self.known}
+
+    def _law(self) -> law.Law | Mixture:
         """The law of the coordinates that are not known."""
+        if self.components is not None:
+            return self.components
         mean, covariance, free = coordinates.flatten(self.keypoints), self.covariance, self._free
         return law.Law.from_covariance(mean[free], covariance[np.ix_(free, free)], self.degrees_of_freedom)
 
-    def _block(self, index: int) -> np.ndarray:
-        """The joint's 2 x 2 block of the scatter."""
+    def _joint(self, index: int) -> np.ndarray | Mixture:
+        """The law of one joint: its 2 x 2 block of the scatter, or a mixture where that is not all."""
         rows = coordinates.rows([index])
-        return self.scatter[np.ix_(rows, rows)]
+        if self.components is None or self.names[index] in self.known:
+            return self.scatter[np.ix_(rows, rows)]
+        return self.components.marginal(np.searchsorted(self._free, rows))
 
 
 def _numbers(value: Any, shape: tuple[int, ...], what: str) -> np.ndarray:
@@ -222,13 +331,3 @@ def _numbers(value: Any, shape: tuple[int, ...], what: str) -> np.ndarray:
     if not np.isfinite(array).all():
         raise PosecovError(f"{what} must be finite")
     return array
-
-
-def _frozen(array: np.ndarray) -> np.ndarray:
-    array.flags.writeable = False
-    return array
-
-
-def _plain(array: np.ndarray) -> list[Any]:
-    """float32 as nested lists with the fewest digits that give the same float32 back."""
-    return array.astype(np.float32).astype(str).astype(np.float64).tolist()
