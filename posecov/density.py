@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from posecov.mixture import Mixture
 
 _AXES = 28  # Of the whitened space for each component, at least; each stands for two directions.
+_FEW = 14  # Dimensions below which directions differ more among themselves, so that there are
+_MORE_AXES = 64  # of them at least.
 _ANGLES = 48  # In the plane: axes in half a turn.
 _STRATA = 16  # Of the radius, at least.
 _POINTS = 1024  # For each component where there are few directions.
@@ -44,17 +46,18 @@ def mass(people: "Mixture", values: np.ndarray) -> np.ndarray:
     reached = people.log_density(values)
     if people.means.ndim == 2:
         levels, shares = _points(people)
-        order = np.argsort(-levels)
-        held = np.concatenate([[0.0], np.cumsum(shares[order])])
-        return np.minimum(held[np.searchsorted(-levels[order], -reached)], 1.0)
+        order = np.argsort(levels)
+        outside = np.concatenate([[0.0], np.cumsum(shares[order])])
+        return np.maximum(1 - outside[np.searchsorted(levels[order], reached, side="right")], 0.0)
     dimension, components = people.means.shape[-1], people.components
     step = max(1, _ELEMENTS // (components**2 * _count(dimension)))
     found = np.empty(len(values))
     for start in range(0, len(values), step):
         part = slice(start, start + step)
         levels, shares = _points(people[part])
-        found[part] = np.where(levels > reached[part, None], shares, 0.0).sum(axis=-1)
-    return np.minimum(found, 1.0)
+        # What lies outside keeps its digits where that is little.
+        found[part] = 1 - np.where(levels > reached[part, None], 0.0, shares).sum(axis=-1)
+    return np.maximum(found, 0.0)
 
 
 def level(one: "Mixture", mass: float) -> float:
@@ -132,7 +135,7 @@ def _design(dimension: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         axes = np.stack([np.cos(turn), np.sin(turn)])
     else:
         rng = np.random.default_rng(dimension)
-        turns = -(-_AXES // dimension)
+        turns = -(-(_AXES if dimension >= _FEW else _MORE_AXES) // dimension)
         axes = np.concatenate([np.linalg.qr(rng.standard_normal((dimension, dimension)))[0] for _ in range(turns)], axis=1)
     count = 2 * axes.shape[1]
     strata = max(_STRATA, -(-_POINTS // count)) - 3

@@ -38,8 +38,8 @@ def picture_document(image: str, width: int, height: int, model: str, mass: floa
 
     Returns:
         image, width, height, model, mass, and people: each `Pose.to_dict` with two more facts for every keypoint, its
-        ``ellipse`` (semi-axes in pixels and the first one's angle in radians, y down) and whether it is ``outside``. Where left and
-        right may be confused a person also has ``alternatives``, each the ``probability`` and ``keypoints`` of an exchanged pose.
+        ``ellipse`` (semi-axes in pixels and the first one's angle in radians, y down) and whether it is ``outside``. Where left
+        and right may be confused a person also has ``alternatives``: ``probability`` and ``keypoints`` of exchanged poses.
     """
     documents = []
     for pose in people:
@@ -49,10 +49,8 @@ def picture_document(image: str, width: int, height: int, model: str, mass: floa
             ellipse = {"semi_major": major, "semi_minor": minor, "angle": angle}
             fields["keypoints"][name] |= {"ellipse": ellipse, "outside": is_outside}
         if pose.components is not None:
-            fields["alternatives"] = [
-                {"probability": probability, "keypoints": other.to_dict()["keypoints"]}
-                for other, probability in pose.alternatives
-            ]
+            others = [(probability, other.to_dict()["keypoints"]) for other, probability in pose.alternatives]
+            fields["alternatives"] = [{"probability": p, "keypoints": keypoints} for p, keypoints in others]
         documents.append(fields)
     return {"image": image, "width": width, "height": height, "model": model, "mass": mass, "people": documents}
 

@@ -4,12 +4,14 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_model import COVARIANCE, METADATA, POINTS, SIZE, picture, write_model
+from tiny_model import COVARIANCE, EXCHANGING, METADATA, POINTS, SCATTER, SIZE, WEIGHTS, picture, write_model
 
 from posecov import resources
 from posecov.errors import PosecovError
 from posecov.estimator import DEFAULT_MODEL, PoseEstimator
 from posecov.geometry import crop_map
+from posecov.law import Law
+from posecov.mixture import Mixture
 
 BOXES = np.array(
     [[100.0, 70.0, 90.0, 100.0], [80.0, 60.0, 130.0, 110.5], [-20.0, -10.0, 300.0, 240.0], [101.5, 80.25, 84.0, 84.0]]
@@ -38,6 +40,32 @@ def test_a_pose_carries_what_the_model_knows(estimator, dots):
         assert pose.degrees_of_freedom == METADATA.degrees_of_freedom
         assert pose.keypoints.dtype == pose.covariance.dtype == np.float32
         np.testing.assert_allclose(pose.box, box)
+
+
+def test_a_model_with_exchanges_gives_mixtures_in_picture_pixels(tmp_path, estimator, dots):
+    exchanging = PoseEstimator(write_model(tmp_path / "m.onnx", EXCHANGING, weights=WEIGHTS), threads=1)
+    people = exchanging.law(dots, BOXES)
+    assert isinstance(people, Mixture)
+    for index, (box, pose, plain) in enumerate(
+        zip(BOXES, exchanging(dots, boxes=BOXES), estimator(dots, boxes=BOXES), strict=True)
+    ):
+        pixel = METADATA.padding * max(box[2:]) / SIZE
+        np.testing.assert_array_equal(pose.keypoints, plain.keypoints)
+        np.testing.assert_allclose(pose.box, box)
+        np.testing.assert_allclose(pose.scatter, pixel**2 * SCATTER, rtol=1e-5)
+        np.testing.assert_allclose(pose.components.weights, WEIGHTS, rtol=1e-6)
+        hands = pose.components.means[1].reshape(4, 2)[[1, 0, 2, 3]]
+        np.testing.assert_array_equal(hands, pose.keypoints)
+        np.testing.assert_allclose(people[index].covariance, pose.covariance, rtol=1e-4, atol=1e-3)
+        ((other, probability),) = pose.alternatives
+        assert probability == pytest.approx(0.3)
+        np.testing.assert_array_equal(other.keypoints, pose.keypoints[[1, 0, 2, 3]])
+    assert exchanging(dots, boxes=[]) == []
+    (found,) = exchanging(dots)
+    np.testing.assert_allclose(found.keypoints[:3], POINTS, atol=0.35)
+    single = estimator.law(dots, BOXES)
+    assert isinstance(single, Law)
+    np.testing.assert_allclose(single.covariance[0], estimator(dots, boxes=BOXES)[0].covariance, rtol=1e-5)
 
 
 def test_without_boxes_it_finds_the_person(estimator, dots):

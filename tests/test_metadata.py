@@ -3,7 +3,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from tiny_model import METADATA
+from tiny_model import EXCHANGING, METADATA
 
 from posecov.errors import PosecovError
 from posecov.metadata import ModelMetadata
@@ -15,6 +15,15 @@ def test_round_trip_keeps_every_field():
     assert ModelMetadata.from_json(metadata.to_json()) == metadata
 
 
+def test_exchanges_survive_and_ask_for_a_posecov_that_knows_them():
+    text = EXCHANGING.to_json()
+    assert ModelMetadata.from_json(text) == EXCHANGING
+    assert [exchange.name for exchange in EXCHANGING.exchanges] == ["none", "hand"]
+    assert json.loads(text)["format"] == 2
+    # Without exchanges an older posecov reads the file as well as this one.
+    assert json.loads(METADATA.to_json())["format"] == 1
+
+
 def test_the_gaussian_survives_json():
     text = replace(METADATA, degrees_of_freedom=math.inf).to_json()
     assert json.loads(text)["degrees_of_freedom"] is None
@@ -24,9 +33,17 @@ def test_the_gaussian_survives_json():
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"format": 2}, "newer posecov"),
+        ({"format": 3}, "newer posecov"),
         ({"format": None}, "newer posecov"),
-        ({"exchanges": [[["r_hand", "l_hand"]]]}, "newer posecov"),
+        ({"format": True}, "newer posecov"),
+        ({"exchanges": {}}, "'exchanges' must be a list"),
+        ({"exchanges": [[["r_hand", "l_hand"]]]}, "'exchanges' must be objects"),
+        ({"exchanges": [{"name": "none", "permutation": [0, 1, 2, 3], "more": 1}]}, "'exchanges' must be objects"),
+        ({"exchanges": [{"name": "hand", "permutation": [1, 0, 2, 3]}]}, "'exchanges' must begin with"),
+        ({"exchanges": [{"name": "turn", "permutation": [1, 2, 0, 3]}]}, "pairs among the 4 joints"),
+        ({"exchanges": [{"name": "none", "permutation": [0, 1, 2]}]}, "pairs among the 4 joints"),
+        ({"exchanges": [{"name": "none", "permutation": [0, 1, 2, "3"]}]}, "pairs among the 4 joints"),
+        ({"exchanges": [{"name": n, "permutation": [0, 1, 2, 3]} for n in "ab"]}, "'exchanges' must not hold"),
         ({"unheard_of": 1}, "unheard_of"),
         ({"name": ""}, "name"),
         ({"input_size": 0}, "input_size"),

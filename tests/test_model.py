@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
-from tiny_model import COVARIANCE, DOTS, METADATA, SIZE, write_model
+from tiny_model import COVARIANCE, DOTS, EXCHANGING, METADATA, SCATTER, SIZE, WEIGHTS, write_model
 
 from posecov.errors import PosecovError
 from posecov.metadata import ModelMetadata
@@ -90,6 +90,29 @@ def test_models_of_others_and_damaged_ones_are_refused(tmp_path, options, said):
     with pytest.raises(PosecovError, match=said) as caught:
         PoseModel(path, threads=1)
     assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_a_mixture_has_two_more_outputs(tmp_path, model_path):
+    images, places = crops(5)
+    model = PoseModel(write_model(tmp_path / "m.onnx", EXCHANGING, weights=WEIGHTS), threads=1)
+    outputs = model.outputs(images, batch=2)
+    assert set(outputs) == {"keypoints", "covariance", "scatter", "weights"}
+    np.testing.assert_allclose(outputs["keypoints"][:, :3], places, atol=0.01)
+    np.testing.assert_allclose(outputs["scatter"], np.broadcast_to(SCATTER, (5, 8, 8)), rtol=1e-6)
+    np.testing.assert_allclose(outputs["weights"], np.broadcast_to(WEIGHTS, (5, 2)), rtol=1e-6)
+    np.testing.assert_array_equal(model.predict(images)[1], outputs["covariance"])
+    assert set(PoseModel(model_path, threads=1).outputs(images)) == {"keypoints", "covariance"}
+
+
+def test_a_mixture_without_its_outputs_or_with_wrong_ones_is_refused(tmp_path):
+    with pytest.raises(PosecovError, match="no output 'scatter'"):
+        PoseModel(write_model(tmp_path / "m.onnx", EXCHANGING), threads=1)
+    with pytest.raises(PosecovError, match=r"'weights' is .*float \(N, 2\)"):
+        PoseModel(write_model(tmp_path / "m.onnx", EXCHANGING, weights=np.ones(3) / 3), threads=1)
+    for weights in ([1.2, -0.2], [0.5, 0.4]):
+        model = PoseModel(write_model(tmp_path / "m.onnx", EXCHANGING, weights=np.array(weights)), threads=1)
+        with pytest.raises(PosecovError, match=r"m\.onnx: its output 'weights' are no probabilities"):
+            model.predict(crops()[0])
 
 
 def test_outputs_that_are_not_finite_are_refused(tmp_path):

@@ -6,6 +6,7 @@ lies in the picture is where the joint must be found, whatever the crop; without
 covariance is one constant matrix in crop pixels.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from posecov.exchanges import exchanges_of
 from posecov.metadata import KEY, ModelMetadata
 from posecov.skeleton import Skeleton
 
@@ -28,6 +30,15 @@ _ROOT = np.random.default_rng(3).normal(size=(8, 8)) * 0.4 + np.eye(8)
 COVARIANCE = (_ROOT @ _ROOT.T).astype(np.float32)
 """(8, 8), crop pixels^2."""
 
+EXCHANGING = replace(METADATA, exchanges=exchanges_of(DOTS))
+"""Metadata of a model that may confuse its hands: a mixture of two components."""
+
+WEIGHTS = np.array([0.7, 0.3], dtype=np.float32)
+"""(2,), what the model with exchanges says about every crop."""
+
+SCATTER = 0.3 * COVARIANCE
+"""(8, 8), crop pixels^2, of its components."""
+
 POINTS = np.array([[120.0, 90.0], [170.0, 100.0], [140.0, 150.0]])
 """Red, green and blue dot of the standard test picture."""
 
@@ -39,8 +50,9 @@ def write_model(
     covariance: np.ndarray = COVARIANCE,
     batch: str | int = "N",
     names: tuple[str, str, str] = ("image", "keypoints", "covariance"),
+    weights: np.ndarray | None = None,
 ) -> Path:
-    """Write the model; the options make it wrong in one way each."""
+    """Write the model, with ``weights`` one that also has the outputs of a mixture; the other options make it wrong."""
     size, joints = SIZE, len(DOTS)
     y, x = np.mgrid[:size, :size].astype(np.float32)
     image, keypoints, spread = names
@@ -61,12 +73,12 @@ def write_model(
         helper.make_node("Max", [image, "zero"], ["bright"]),
         helper.make_node("ReduceMean", ["bright", "channels"], ["all"], keepdims=1),
         helper.make_node("Concat", ["bright", "all"], ["layers"], axis=1),
-        helper.make_node("Add", ["layers", "tiny"], ["weights"]),
-        helper.make_node("ReduceSum", ["weights", "plane"], ["total"], keepdims=0),
+        helper.make_node("Add", ["layers", "tiny"], ["brightness"]),
+        helper.make_node("ReduceSum", ["brightness", "plane"], ["total"], keepdims=0),
     ]
     for axis in "xy":
         nodes += [
-            helper.make_node("Mul", ["weights", axis], [f"weighted_{axis}"]),
+            helper.make_node("Mul", ["brightness", axis], [f"weighted_{axis}"]),
             helper.make_node("ReduceSum", [f"weighted_{axis}", "plane"], [f"moment_{axis}"], keepdims=0),
             helper.make_node("Div", [f"moment_{axis}", "total"], [f"mean_{axis}"]),
             helper.make_node("Unsqueeze", [f"mean_{axis}", "last"], [f"column_{axis}"]),
@@ -78,6 +90,14 @@ def write_model(
         helper.make_node("Concat", ["count", "square"], ["target"], axis=0),
         helper.make_node("Expand", ["constant", "target"], [spread]),
     ]
+    further: dict[str, np.ndarray] = {} if weights is None else {"scatter": SCATTER, "weights": weights}
+    for name, value in further.items():
+        shape = np.array(value.shape, dtype=np.int64)
+        constants |= {f"constant_{name}": value[None].astype(np.float32), f"shape_{name}": shape}
+        nodes += [
+            helper.make_node("Concat", ["count", f"shape_{name}"], [f"target_{name}"], axis=0),
+            helper.make_node("Expand", [f"constant_{name}", f"target_{name}"], [name]),
+        ]
     graph = helper.make_graph(
         nodes,
         "tiny",
@@ -85,6 +105,7 @@ def write_model(
         [
             helper.make_tensor_value_info(keypoints, TensorProto.FLOAT, [batch, joints, 2]),
             helper.make_tensor_value_info(spread, TensorProto.FLOAT, [batch, 2 * joints, 2 * joints]),
+            *[helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, *value.shape]) for name, value in further.items()],
         ],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
