@@ -45,10 +45,9 @@ def mass(people: "Mixture", values: np.ndarray) -> np.ndarray:
         return law.central_mass(squared, values.shape[-1], people.degrees_of_freedom)
     reached = people.log_density(values)
     if people.means.ndim == 2:
-        levels, shares = _points(people)
-        order = np.argsort(levels)
-        outside = np.concatenate([[0.0], np.cumsum(shares[order])])
-        return np.maximum(1 - outside[np.searchsorted(levels[order], reached, side="right")], 0.0)
+        levels, shares = people.level_points
+        outside = np.concatenate([[0.0], np.cumsum(shares)])
+        return np.maximum(1 - outside[np.searchsorted(levels, reached, side="right")], 0.0)
     dimension, components = people.means.shape[-1], people.components
     step = max(1, _ELEMENTS // (components**2 * _count(dimension)))
     found = np.empty(len(values))
@@ -72,16 +71,21 @@ def level(one: "Mixture", mass: float) -> float:
         dimension = one.means.shape[-1]
         squared = law.central_radius_squared(mass, dimension, one.degrees_of_freedom)
         return float(-law.negative_log_likelihood_at(squared, one.whitener[1][0], dimension, one.degrees_of_freedom))
+    levels, shares = one.level_points
+    return float(np.interp(1 - mass, np.cumsum(shares) - shares / 2, levels))
+
+
+def sorted_points(one: "Mixture") -> tuple[np.ndarray, np.ndarray]:
+    """Log density (n,), rising, at points that stand for one person's law, and the probability (n,) of each."""
     levels, shares = _points(one)
-    order = np.argsort(-levels)
-    held = np.cumsum(shares[order]) - shares[order] / 2
-    return float(np.interp(mass, held, levels[order]))
+    order = np.argsort(levels)
+    return levels[order], shares[order]
 
 
 def _points(people: "Mixture") -> tuple[np.ndarray, np.ndarray]:
     """Log density (..., n) at the points that stand for a law, and the probability (..., n) that each stands for."""
     dimension, components = people.means.shape[-1], people.components
-    directions, places, strata = _design(dimension)
+    directions, _, strata = _design(dimension)
     scatters, nu = people.scatters, np.asarray(people.degrees_of_freedom, dtype=np.float64)
     roots = law.cholesky(scatters)
     whiteners = np.linalg.inv(roots)
@@ -96,7 +100,7 @@ def _points(people: "Mixture") -> tuple[np.ndarray, np.ndarray]:
     quadratic = np.square(seen).sum(axis=-3)[..., None, None]
     # (..., k, axis, sign, stratum); few laws have degrees of freedom of their own, and quantiles are dear.
     distinct, which = np.unique(nu, return_inverse=True)
-    radius = np.sqrt(law.central_radius_squared(places, dimension, distinct[:, None, None, None]))[which.reshape(nu.shape)]
+    radius = np.stack([_radii(dimension, value) for value in distinct.tolist()])[which.reshape(nu.shape)]
     radius = radius[..., None, None, :, :, :]
     signs = np.array([1.0, -1.0])[:, None]
     squared = np.maximum(constant + radius * (2 * signs * linear + radius * quadratic), 0.0)
@@ -123,6 +127,12 @@ def _count(dimension: int) -> int:
     """Points a component."""
     directions, places, _ = _design(dimension)
     return directions.shape[1] * places.shape[1] * places.shape[2]
+
+
+@lru_cache(maxsize=256)
+def _radii(dimension: int, degrees_of_freedom: float) -> np.ndarray:
+    """(a, 2, R) distances of the points from their component's centre, in its own units."""
+    return np.sqrt(law.central_radius_squared(_design(dimension)[1], dimension, degrees_of_freedom))
 
 
 @lru_cache(maxsize=64)

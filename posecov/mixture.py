@@ -129,14 +129,9 @@ class Mixture:
 
     def responsibilities(self, values: np.ndarray) -> np.ndarray:
         """(..., K) probability of each component once values (..., D) are known, NaN marginalised."""
-        labels = ~np.isnan(np.asarray(values, dtype=np.float64))
-        if labels.all():
-            terms = self._log_weights - self._component_nll(values)
-        else:
-            residuals = np.asarray(values, dtype=np.float64)[..., None, :] - self.means
-            nu = np.asarray(self.degrees_of_freedom)[..., None]
-            terms = self._log_weights - law.negative_log_likelihood(residuals, self.scatters, nu)
-        return _softmax(terms)
+        residuals = np.asarray(values, dtype=np.float64)[..., None, :] - self.means
+        nu = np.asarray(self.degrees_of_freedom)[..., None]
+        return _softmax(self._log_weights - law.negative_log_likelihood(residuals, self.scatters, nu))
 
     def mass(self, values: np.ndarray) -> np.ndarray:
         """(...) mass of the region of highest density that reaches values (..., D), NaN marginalised; NaN where all are.
@@ -203,14 +198,18 @@ class Mixture:
 
     def sample(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """(count, ..., D) independent draws."""
-        centred = law.sample(
-            rng, np.zeros(()), self.scatters, np.broadcast_to(self.degrees_of_freedom, self.means.shape[:-2])[..., None], count
-        )
-        if self.components == 1:
-            return self.mean + centred[..., 0, :]
+        unit = np.broadcast_to(np.eye(self.means.shape[-1]), (*self.means.shape[:-2], *self.scatter.shape[-2:]))
+        draws = law.sample(rng, np.zeros(()), unit, self.degrees_of_freedom, count)
         place = rng.random((count, *self.weights.shape[:-1], 1))
         chosen = np.minimum((np.cumsum(self.weights, axis=-1) < place).sum(axis=-1), self.components - 1)
-        return np.take_along_axis(self.means + centred, chosen[..., None, None], axis=-2)[..., 0, :]
+        found = np.empty(draws.shape)
+        # One component at a time: all at once would take K times the memory.
+        for k, root in enumerate(np.moveaxis(law.cholesky(self.scatter), -3, 0)):
+            turned = (root @ draws[..., None])[..., 0]
+            for member, order in enumerate(self.orders) if self.orders is not None else [(k, slice(None))]:
+                place = (chosen == member)[..., None]
+                np.copyto(found, self.means[..., member, :] + turned[..., order], where=place)
+        return found
 
     def hypotheses(self, noticeable: float = 1.0) -> list[tuple[np.ndarray, float]]:
         """The poses among which one person's law is undecided.
@@ -248,6 +247,11 @@ class Mixture:
         """W (..., 1 or K, D, D) with W^T W the inverse of `scatter`, and the log determinant (..., 1 or K) of `scatter`."""
         root = law.cholesky(self.scatter)
         return np.linalg.inv(root), 2 * np.log(np.diagonal(root, axis1=-2, axis2=-1)).sum(axis=-1)
+
+    @cached_property
+    def level_points(self) -> tuple[np.ndarray, np.ndarray]:
+        """`density.sorted_points` of one person's law: many questions about it share them."""
+        return density.sorted_points(self)
 
     @property
     def _log_weights(self) -> np.ndarray:

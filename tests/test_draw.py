@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from posecov.draw import CENTRE, LEFT, RIGHT, draw_poses, side_of
+from posecov.mixture import Mixture
 from posecov.pose import Pose
 from posecov.skeleton import Skeleton, load_skeleton
 
@@ -79,6 +80,21 @@ def test_the_ellipse_is_translucent():
     patch = (slice(310, 330), slice(180, 190))
     assert np.corrcoef(noise[patch].ravel(), image[patch].ravel())[0, 1] > 0.8
     assert np.abs(image[patch].astype(int) - noise[patch]).mean() > 5
+
+
+def test_where_left_and_right_may_be_confused_the_region_has_two_parts():
+    points, swap = np.array([200.0, 300.0, 600.0, 300.0, 400.0, 200.0]), np.array([[0, 1, 2, 3, 4, 5], [2, 3, 0, 1, 4, 5]])
+    law = Mixture.of_exchanges(points, 100 * np.eye(6), 6.0, np.array([0.6, 0.4]), swap)
+    both = Pose.from_mixture(law, SKELETON)
+    image, plain = draw_poses(GREY, [both], mass=0.9), draw_poses(GREY, [Pose.from_mixture(law.part([0]), SKELETON)], mass=0.9)
+    # Blue lies around the right wrist too, where only its own colour lay; between the parts there is nothing.
+    first, second = both.region("l_wrist", 0.9)
+    for polygon in (first, second):
+        lowest = polygon[polygon[:, 1].argmax()]
+        assert near(image, lowest, LEFT) or near(image, lowest, RIGHT)
+    patch = (slice(300, 340), slice(170, 230))
+    assert (image[patch] != plain[patch]).any()
+    assert (image[315:400, 300:500] == 120).all()
 
 
 def test_small_pictures_are_enlarged_and_the_pose_with_them():

@@ -8,6 +8,7 @@ import pytest
 
 from posecov import output
 from posecov.errors import PosecovError
+from posecov.mixture import Mixture
 from posecov.pose import Pose
 from posecov.skeleton import Skeleton
 
@@ -40,6 +41,18 @@ def test_the_document_of_a_picture():
     again = Pose.from_dict(person)
     np.testing.assert_array_equal(again.covariance, POSE.covariance)
     np.testing.assert_array_equal(again.keypoints, POSE.keypoints)
+
+
+def test_the_document_lists_exchanged_poses():
+    orders = np.array([[0, 1, 2, 3], [2, 3, 0, 1]])
+    pose = Pose.from_mixture(Mixture.of_exchanges(np.array([10.0, 20, 130, 5]), np.eye(4), 5.0, [0.75, 0.25], orders), SKELETON)
+    (person,) = json.loads(json.dumps(output.picture_document("p.jpg", 200, 50, "tiny", 0.9, [pose])))["people"]
+    (other,) = person["alternatives"]
+    assert other["probability"] == 0.25
+    assert (other["keypoints"]["a"]["x"], other["keypoints"]["b"]["y"]) == (130, 20)
+    again = Pose.from_dict(person)
+    np.testing.assert_array_equal(again.components.weights, pose.components.weights)
+    assert "alternatives" not in output.picture_document("p.jpg", 100, 50, "tiny", 0.9, [POSE])["people"][0]
 
 
 def test_the_table(tmp_path):
