@@ -196,6 +196,15 @@ class Mixture:
         scatters = self.scatter[..., 0, kept[:, :, None], kept[:, None, :]]
         return Mixture(weights, self.mean[..., kept], scatters, self.degrees_of_freedom)
 
+    def difference(self, first: np.ndarray | Sequence[int], second: np.ndarray | Sequence[int]) -> "Mixture":
+        """The law of some coordinates minus some others, each (d,), such as the vector from one joint to another."""
+        count = len(first)
+        both = self.marginal(np.concatenate([first, second]))
+        s = both.scatters
+        scatter = s[..., :count, :count] + s[..., count:, count:] - s[..., :count, count:] - s[..., count:, :count]
+        means = both.means[..., :count] - both.means[..., count:]
+        return Mixture(both.weights, means, scatter, self.degrees_of_freedom)
+
     def sample(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """(count, ..., D) independent draws."""
         unit = np.broadcast_to(np.eye(self.means.shape[-1]), (*self.means.shape[:-2], *self.scatter.shape[-2:]))

@@ -199,6 +199,21 @@ def test_evidence_decides_between_left_and_right():
     assert np.isfinite(lost.covariance).all()
 
 
+def test_the_vector_between_two_joints_turns_round_where_they_are_exchanged():
+    mixture, pull = make(5, dof=6.0), np.zeros((2, 6))
+    pull[[0, 1], [0, 1]], pull[[0, 1], [2, 3]] = 1.0, -1.0
+    vector = mixture.difference([0, 1], [2, 3])
+    np.testing.assert_allclose(vector.means, mixture.means @ pull.T)
+    np.testing.assert_allclose(vector.means[1], -vector.means[0])
+    values = np.random.default_rng(5).standard_normal((4, 2))
+    parts = [
+        np.log(w) + reference(pull @ m, pull @ s @ pull.T, 6.0).logpdf(values)
+        for w, m, s in zip(mixture.weights, mixture.means, mixture.scatters, strict=True)
+    ]
+    for value, expected in zip(values, logsumexp(parts, axis=0), strict=True):
+        assert vector.negative_log_likelihood(value) == pytest.approx(-expected, rel=1e-9)
+
+
 def test_own_samples_are_uniform_with_and_without_missing_labels():
     mixture = make(13, (), 4.5, ORDERS)
     samples = mixture.sample(np.random.default_rng(13), 20_000)

@@ -12,6 +12,7 @@ from test_law import random_scatter
 from posecov import coordinates
 from posecov.errors import PosecovError
 from posecov.exchanges import coordinate_orders, exchanges_of
+from posecov.geometry import Similarity
 from posecov.mixture import Mixture
 from posecov.pose import Pose
 from posecov.skeleton import Skeleton
@@ -196,3 +197,16 @@ def test_questions_that_have_no_answer():
     ]:
         with pytest.raises(PosecovError, match=said):
             ask()
+
+
+def test_a_pose_in_the_pixels_of_another_frame_answers_the_same():
+    pose = make()
+    turn = 2.0 * np.array([[math.cos(0.4), -math.sin(0.4)], [math.sin(0.4), math.cos(0.4)]])
+    frame = Similarity(turn, np.array([7.0, -3.0]))
+    near = POINTS + np.array([[3.0, 1.0], [-2.0, 4.0], [0.0, -6.0], [1.0, 1.0], [2.0, -2.0]])
+    for one in (pose, pose.condition({"r_knee": near[1]})):
+        mapped = one.mapped(frame)
+        assert mapped.known == one.known
+        assert mapped.components.components == one.components.components
+        assert mapped.mass(frame.points(near)) == pytest.approx(one.mass(near), abs=0.01)
+        assert mapped.probability_within("l_ankle", 10) == pytest.approx(one.probability_within("l_ankle", 5), abs=1e-4)
