@@ -257,7 +257,7 @@ def member_losses(
             return torch.full((1,), math.nan, dtype=torch.float64), {0: str(error)}
 
     def part(values: Any, m: int) -> Any:
-        return type(values)(*(None if value is None else value[m : m + 1] for value in values))
+        return type(values)(*(value[m : m + 1] if isinstance(value, Tensor) else value for value in values))
 
     found = [member_losses(loss, part(prediction, m), part(target, m), degrees_of_freedom) for m in range(members)]
     reasons = {m: why[0] for m, (_, why) in enumerate(found) if why}

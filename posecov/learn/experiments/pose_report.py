@@ -84,8 +84,6 @@ def compare(results: Results) -> list[dict[str, Any]]:
 
 def verdict(intervals: Sequence[tuple[float, float, float]]) -> str:
     """``better`` when every seed's interval lies below 0, ``worse`` when above, else how many do."""
-    if not intervals:
-        return "not compared"
     below, above = sum(high < 0 for _, _, high in intervals), sum(low > 0 for _, low, _ in intervals)
     if below == len(intervals):
         return "better in every seed"
