@@ -76,8 +76,10 @@ def negative_log_likelihood_at(
 
     nu, gaussian = _split(degrees_of_freedom)
     asked = np.maximum(dimension, 1)
-    # betaln keeps its digits for large nu, where the difference of two gammaln loses them.
-    constant = betaln(nu / 2, asked / 2) - gammaln(asked / 2) + asked / 2 * np.log(nu * np.pi)
+    # betaln keeps its digits for large nu, where the difference of two gammaln loses them. Below, it divides by gamma(171),
+    # which is no number where a training process flushes denormals to zero.
+    exact = gammaln(nu / 2) - gammaln((nu + asked) / 2)
+    constant = np.where(nu < 1e5, exact, betaln(nu / 2, asked / 2) - gammaln(asked / 2)) + asked / 2 * np.log(nu * np.pi)
     student = constant + (nu + asked) / 2 * np.log1p(squared / nu)
     normal = asked / 2 * np.log(2 * np.pi) + squared / 2
     return np.where(np.asarray(dimension) > 0, np.where(gaussian, normal, student) + log_det / 2, 0.0)

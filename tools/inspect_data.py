@@ -16,6 +16,7 @@ from typing import Annotated
 
 import tyro
 
+from posecov.commands.terminal import needs_training_packages
 from posecov.errors import PosecovError
 
 
@@ -46,6 +47,7 @@ class Options:
 
 def main() -> int:
     """Run the command line."""
+    needs_training_packages("inspect_data")
     from posecov.learn.config import load_config
     from posecov.learn.inspection.report import inspect, summary
 

@@ -21,6 +21,13 @@ def _one_thread_and_drawn_data():
         yield
 
 
+@pytest.fixture(autouse=True)
+def _denormals_after_training():
+    """Training flushes them to zero for the whole process; tests after it must not."""
+    yield
+    torch.set_flush_denormal(False)
+
+
 @pytest.fixture(scope="session")
 def data_root(tmp_path_factory) -> Path:
     return write_data_root(tmp_path_factory.mktemp("data"))

@@ -124,7 +124,7 @@ def _markdown(options: PoseOptions, results: Results, pairs: Sequence[Mapping[st
     compared = [
         [f"{pair['first']} − {pair['second']}"]
         + [
-            f"{_intervals(pair[what], digits)}: {verdict(pair[what])}"
+            f"{_intervals(pair[what], digits)}: {verdict(pair[what])}" if pair[what] else "not compared"
             for what, digits in (("nll", 2), ("nll_calibrated", 2), ("tac", 3))
         ]
         for pair in pairs

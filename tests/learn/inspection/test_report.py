@@ -28,9 +28,11 @@ def test_sheets_statistics_and_findings(tiny, tmp_path):
     # Two rows of three people, each before and twice after.
     assert sheet.shape[1] > sheet.shape[0] > 400
     assert len({tuple(colour) for colour in sheet.reshape(-1, 3)[::7].tolist()}) > 100
-    text = summary(report, lines=2)
-    assert "suspicious labels" in text
-    assert "and " in text
+    assert "suspicious labels: 0 of 1030 people" in summary(report)
+    three = [{"person": f"lsp/im{i}", "kind": "long limb", "what": "its shin"} for i in range(3)]
+    text = summary(report | {"suspects": three, "suspects_by_kind": {"long limb": 3}}, lines=2)
+    assert "suspicious labels: 3 of 1030 people" in text
+    assert "    lsp/im1: its shin\n    and 1 more" in text
     with pytest.raises(PosecovError, match="people 0"):
         inspect(tiny, tmp_path / "out", people=0)
 

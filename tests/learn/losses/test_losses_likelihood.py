@@ -177,3 +177,16 @@ def test_gradients_are_right():
         assert gradcheck(lambda s, m=mask: faithful(residual.detach(), (s + s.mT) / 2, m), (covariance,))
         assert gradcheck(lambda r, s, n, m=mask: student_t_nll(r, (s + s.mT) / 2, m, n), (residual, covariance, nu))
         assert gradcheck(lambda r, s, m=mask: kl(r, (s + s.mT) / 2, pseudo, m), (residual, covariance))
+
+
+def test_numpys_law_is_the_same_where_training_flushes_denormals():
+    degrees = np.concatenate([np.geomspace(2.1, 1e7, 200), np.linspace(300, 345, 91)])
+    residuals, scatter = np.ones((len(degrees), 28)), np.eye(28)
+    plain = law.negative_log_likelihood(residuals, scatter, degrees)
+    torch.set_flush_denormal(True)
+    try:
+        flushed = law.negative_log_likelihood(residuals, scatter, degrees)
+    finally:
+        torch.set_flush_denormal(False)
+    assert np.isfinite(flushed).all()
+    np.testing.assert_allclose(flushed, plain, rtol=1e-9)
