@@ -140,9 +140,9 @@ def _figure(results: Results, pairs: Sequence[Mapping[str, Any]]) -> Any:
     from matplotlib.figure import Figure
 
     names = [name for name in VARIANTS if name in results]
-    figure = Figure(figsize=(13, 0.34 * max(len(names), len(pairs)) + 1.6), layout="constrained")
+    figure = Figure(figsize=(13, 0.28 * max(len(names), len(pairs)) + 1.6), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
-    for axes, key, title in ((left, "nll_calibrated", "NLL after calibration, nats per person"), (middle, "tac", "TAC, px")):
+    for axes, key, title in ((left, "nll_calibrated", "NLL, calibrated"), (middle, "tac", "TAC, px")):
         for place, name in enumerate(names):
             values = [found[key] for found in results[name].values()]
             axes.plot(
@@ -159,7 +159,7 @@ def _figure(results: Results, pairs: Sequence[Mapping[str, Any]]) -> Any:
     right.axvline(0.0, color="black", lw=0.8)
     right.set_yticks(range(len(pairs)), [f"{pair['first']} − {pair['second']}" for pair in pairs], fontsize=8)
     right.yaxis.tick_right()
-    right.set_title("NLL difference after calibration, 95 % per seed (below 0: first is better)")
+    right.set_title("NLL difference, calibrated, 95 % per seed\n(below 0: first is better)")
     right.invert_yaxis()
     right.grid(alpha=0.3)
     return figure

@@ -85,8 +85,8 @@ class UciOptions(Options):
     tables: tuple[str, ...] = ()
     losses: tuple[str, ...] = ()
     rows: int = 2000
-    whole_rows: int = 12_000
-    whole_seeds: int = 10
+    whole_rows: int = 6000
+    whole_seeds: int = 5
     ablations: bool = True
 
 
@@ -109,7 +109,7 @@ class UciConfig:
     """
 
     rows: int = 2000
-    whole_rows: int = 12_000
+    whole_rows: int = 6000
     epochs: int = 100
     learning_rate: float = 4e-3
     steps: int = 24
