@@ -88,7 +88,9 @@ def _head(quick: bool) -> str:
 
 def _section(name: str, folder: Path, beside: Path) -> str:
     """What the numbers say, the figures, the experiment's own tables."""
-    tell: Mapping[str, Callable[[Rows], str]] = {"locking": locking, "univariate": univariate, "dimensions": dimensions}
+    tell: Mapping[str, Callable[[Rows], str]] = {
+        "locking": locking, "univariate": univariate, "dimensions": dimensions, "pose": pose,
+    }  # fmt: skip
     own = _read(folder / f"{name}.md")
     said = ""
     if name in tell:
@@ -99,8 +101,6 @@ def _section(name: str, folder: Path, beside: Path) -> str:
             )
         except (KeyError, ValueError) as error:
             raise PosecovError(f"{table}: not what tools/experiments/{name}.py writes ({error}); run it again") from None
-    elif name == "pose":
-        said = pose() + "\n"
     shown = "".join(f"![{title}](figures/{copied})\n\n" for title, copied in _figures(name, folder, beside))
     return said + shown + _demoted(own)
 
@@ -303,17 +303,29 @@ def _why(costs: Rows, sizes: Sequence[int]) -> str:
     )
 
 
-def pose() -> str:
-    """The papers' numbers; ours are in the experiment's own table, below."""
+def pose(rows: Rows) -> str:
+    """The papers' numbers, and whether their order of the methods holds here; ours are in the experiment's own table, below."""
     table = [
-        [f"ToSS, learning rate {rate}, {method}", *(number(v, 1) for v in figures)] if figures else
+        [f"ToSS, learning rate {rate}, {method}", *(number(v, 1) for v in figures[:2]), number(figures[2])] if figures else
         [f"ToSS, learning rate {rate}, {method}", "-", "-", "-"]
         for rate, methods in published.POSE_CURVES.items()
         for method, figures in methods.items()
     ]  # fmt: skip
     table += [[f"TIC-TAC, {m}", "-", number(-value, 1), number(tac)] for m, (tac, value) in published.POSE_TIC_TAC.items()]
-    return (
+    text = (
         "The papers' numbers do not compare with ours: theirs are of ViTPose in 64 x 64 heatmap pixels, on the images that it "
         "was trained on (ToSS: epoch 45, read off curves). What compares is the order of the methods.\n\n"
         + markdown_table(table, ["published", "MSE", "NLL", "TAC"])
+        + "\n"
     )
+    for first, second in (("NLL-TIC", "NLL"), ("NLL-TIC", "Faithful"), ("hybrid", "NLL-TIC"), ("smoothed hybrid", "NLL-TIC")):
+        found = {what: [_mean(values(rows, what, variant=name)) for name in (first, second)] for what in ("nll", "tac")}
+        apart = {what: pair[0] - pair[1] for what, pair in found.items() if None not in pair}  # type: ignore[operator]
+        if len(apart) == 2:
+            better = all(difference < 0 for difference in apart.values())
+            text += (
+                f"- {first} against {second}: NLL {apart['nll']:+.2f} nats, TAC {apart['tac']:+.2f} px: "
+                f"{'better in both' if better else 'NOT better in both'}, where the papers' "
+                f"{'hybrid' if 'hybrid' in first else first} is.\n"
+            )
+    return text
