@@ -164,8 +164,7 @@ def torso_lengths(skeleton: Skeleton, truth: np.ndarray) -> np.ndarray:
 
 def head_size(record: Record) -> float:
     """Pixels, from what a data set's reader knows of heads (``head_box``, ``head_size``); NaN where it knows nothing."""
-    box = getattr(record, "head_box", None)
-    return float(getattr(record, "head_size", np.nan) if box is None else metrics.head_box_size(box))
+    return float(record.head_size if record.head_box is None else metrics.head_box_size(record.head_box))
 
 
 if __name__ == "__main__":
