@@ -92,8 +92,7 @@ def main(options: Options) -> None:
     )
     people = Law.from_covariance(coordinates.flatten(means), covariances, metadata.degrees_of_freedom)
     files = [record.image for record in records]
-    areas = np.array([float(getattr(record, "area", None) or np.nan) for record in records])
-    report |= oks.figures(people, skeleton, truth, labelled, boxes, files, areas)
+    report |= oks.figures(people, skeleton, truth, labelled, boxes, files)
     digest = hashlib.sha256(options.weights.read_bytes()).hexdigest()
     source = {
         "model": metadata.name,
