@@ -318,6 +318,7 @@ def pose(rows: Rows) -> str:
         + markdown_table(table, ["published", "MSE", "NLL", "TAC"])
         + "\n"
     )
+    text += "Means over seeds; the paired intervals below say what is more than luck.\n\n" if rows else ""
     for first, second in (("NLL-TIC", "NLL"), ("NLL-TIC", "Faithful"), ("hybrid", "NLL-TIC"), ("smoothed hybrid", "NLL-TIC")):
         found = {what: [_mean(values(rows, what, variant=name)) for name in (first, second)] for what in ("nll", "tac")}
         apart = {what: pair[0] - pair[1] for what, pair in found.items() if None not in pair}  # type: ignore[operator]
@@ -325,7 +326,7 @@ def pose(rows: Rows) -> str:
             better = all(difference < 0 for difference in apart.values())
             text += (
                 f"- {first} against {second}: NLL {apart['nll']:+.2f} nats, TAC {apart['tac']:+.2f} px: "
-                f"{'better in both' if better else 'NOT better in both'}, where the papers' "
+                f"{'lower in both' if better else 'NOT lower in both'}, where the papers' "
                 f"{'hybrid' if 'hybrid' in first else first} is.\n"
             )
     return text

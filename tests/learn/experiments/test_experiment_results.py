@@ -63,8 +63,8 @@ def test_the_papers_order_of_methods_on_pose_is_claimed_only_where_measured():
         found = {"NLL": (10.0, 5.0), "NLL-TIC": (nll, 4.0)}
         return [{"variant": name, "nll": str(n), "tac": str(t)} for name, (n, t) in found.items()]
 
-    assert "NLL-TIC against NLL: NLL -1.00 nats, TAC -1.00 px: better in both" in results.pose(rows(9.0))
-    assert "NLL +1.00 nats, TAC -1.00 px: NOT better in both" in results.pose(rows(11.0))
+    assert "NLL-TIC against NLL: NLL -1.00 nats, TAC -1.00 px: lower in both" in results.pose(rows(9.0))
+    assert "NLL +1.00 nats, TAC -1.00 px: NOT lower in both" in results.pose(rows(11.0))
     assert "against" not in results.pose([])
     assert "| ToSS, learning rate 1e-3, hybrid | 86.2 | 91.8 | 5.58 |" in results.pose([])
 
