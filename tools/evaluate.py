@@ -22,7 +22,7 @@ import tyro
 from rich.console import Console
 from rich.progress import track
 
-from posecov import Pose, PosecovError, PoseEstimator, coordinates, evaluation, metrics
+from posecov import Pose, PosecovError, PoseEstimator, coordinates, evaluation
 from posecov.evaluation import oks, pictures
 from posecov.geometry import box_around
 from posecov.law import Law
@@ -85,7 +85,7 @@ def main(options: Options) -> None:
         skeleton.keypoints,
         scale=metadata.input_size / (metadata.padding * sizes),
         limbs=skeleton.limb_indices,
-        head=np.array([head_size(record) for record in records]),
+        head=np.array([record.head_size for record in records]),
         folds=options.folds,
         resamples=options.resamples,
         draws=options.draws,
@@ -159,11 +159,6 @@ def torso_lengths(skeleton: Skeleton, truth: np.ndarray) -> np.ndarray:
         return np.full(len(truth), np.nan)
     first, second = skeleton.torso_indices
     return np.linalg.norm(truth[:, first] - truth[:, second], axis=1)
-
-
-def head_size(record: Record) -> float:
-    """Pixels, from what a data set's reader knows of heads (``head_box``, ``head_size``); NaN where it knows nothing."""
-    return float(record.head_size if record.head_box is None else metrics.head_box_size(record.head_box))
 
 
 if __name__ == "__main__":

@@ -71,22 +71,6 @@ def test_figures_tables_and_report(tool, tmp_path, monkeypatch, capsys):
     assert len(list((out / "page" / "pictures").iterdir())) == 4
 
 
-def test_a_head_that_the_annotations_know_counts_before_the_joints(tool, tmp_path):
-    one = records(tmp_path, 1)[0]
-    assert np.isnan(tool.head_size(one))
-
-    class Known:
-        head_box = np.array([0.0, 0.0, 30.0, 40.0])
-        head_size = 5.0
-
-    class Sized:
-        head_box = None
-        head_size = 5.0
-
-    assert tool.head_size(Known()) == pytest.approx(30)
-    assert tool.head_size(Sized()) == 5
-
-
 def test_without_pycocotools_one_line_says_so(tool, tmp_path, monkeypatch, caplog):
     people = records(tmp_path, 2)
     monkeypatch.setattr(tool, "read_lsp", lambda root, split: people)

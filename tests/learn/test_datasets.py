@@ -9,6 +9,7 @@ import scipy.io
 from posecov.errors import PosecovError
 from posecov.images import read_image
 from posecov.learn.datasets import Problems, read_datasets, read_lsp, read_lspet, split_validation
+from posecov.learn.datasets.record import make_record
 
 REAL_DATA = os.environ.get("POSECOV_DATA", "")
 
@@ -119,3 +120,14 @@ def test_real_data_sets():
     assert all(record.labelled.all() for record in lsp)
     assert len(extended) == 9998
     assert sum(r.labelled.sum() for r in extended) / (14 * len(extended)) == pytest.approx(0.88, abs=0.01)
+
+
+def test_a_head_box_counts_before_a_head_size():
+    points, labelled = np.arange(8.0).reshape(4, 2), np.ones(4, dtype=bool)
+
+    def size(**known):
+        return make_record("a/1", Path("a.jpg"), points, labelled, ~labelled, **known).head_size
+
+    assert np.isnan(size())
+    assert size(head_size=5.0) == 5
+    assert size(head_size=5.0, head_box=np.array([0.0, 0.0, 30.0, 40.0])) == pytest.approx(30)

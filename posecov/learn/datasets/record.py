@@ -10,6 +10,7 @@ import numpy as np
 
 from posecov.geometry import box_around
 from posecov.learn.datasets.problems import Problems
+from posecov.metrics import head_box_size
 from posecov.skeleton import Skeleton, canonical_joint, load_skeleton
 from posecov.suggest import nearest
 
@@ -77,7 +78,7 @@ def make_record(
         high = np.maximum(box[:2] + box[2:], annotated_box[:2] + annotated_box[2:])
         box = np.concatenate([low, high - low])
     if head_box is not None:
-        head_size = 0.6 * float(np.hypot(*head_box[2:]))
+        head_size = float(head_box_size(head_box))
     return Record(name, image, points, labelled, occluded & labelled, box, annotated_box, head_box, head_size)
 
 

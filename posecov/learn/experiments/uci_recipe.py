@@ -27,7 +27,7 @@ from torch import Tensor
 from posecov.errors import PosecovError
 from posecov.law import symmetric_root
 from posecov.learn import pseudo_labels
-from posecov.learn.losses import wasserstein_bound
+from posecov.learn.losses import kl, wasserstein_bound
 from posecov.learn.mlp import ResidualMLP
 from posecov.learn.regression import Fitted, RegressionConfig, fit
 from posecov.learn.schedule import warm_cosine
@@ -194,10 +194,7 @@ def smoothed_likelihood(residual: Tensor, covariance: Tensor, root: Tensor, own:
     Returns:
         (...) nats.
     """
-    lower = torch.linalg.cholesky(covariance)
-    columns = torch.cat([math.sqrt(1 - own) * root, math.sqrt(own) * residual.unsqueeze(-1)], dim=-1)
-    white = torch.linalg.solve_triangular(lower, columns, upper=False)
-    return 0.5 * white.square().sum((-1, -2)) + lower.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    return kl(residual, covariance, root @ root.mT, pseudo_log_det=False, own=own) + residual.shape[-1] / 2
 
 
 def _pseudo_labels(config: RecipeConfig, x: np.ndarray, white: np.ndarray, seed: int) -> tuple[np.ndarray, float]:

@@ -11,7 +11,7 @@ from posecov.errors import PosecovError
 from posecov.learn.checkpoint import save_checkpoint
 from posecov.learn.config import check
 from posecov.learn.experiments import pose
-from posecov.learn.experiments.pose import VARIANTS, PoseOptions, configure, run
+from posecov.learn.experiments.pose import VARIANTS, PoseOptions, configure, prepare_setting, run
 from posecov.learn.experiments.pose_report import PAIRS, compare, report, verdict
 
 NAMES = ("MSE", "Faithful", "hybrid", "hybrid, shuffled neighbours", "hybrid without J J^T", "ours", "ours without phase 1")
@@ -97,6 +97,16 @@ def test_all_variants_have_the_same_epochs_and_settings_that_hold(options, tiny_
     for first, second in PAIRS:
         assert first in VARIANTS
         assert second in VARIANTS
+
+
+def test_fewer_people_train_and_no_more_than_there_are(options):
+    everybody = prepare_setting(options).cached
+    count = len(everybody.views[0].labelled) - 5
+    some = prepare_setting(dataclasses.replace(options, people=count)).cached
+    assert [len(view.labelled) for view in some.views] == [count] * len(everybody.views)
+    assert len(some.validation.labelled) == len(everybody.validation.labelled)
+    with pytest.raises(PosecovError, match="--people: 1000000, but there are"):
+        prepare_setting(dataclasses.replace(options, people=1_000_000))
 
 
 def test_unknown_variants_and_unfinished_means_are_refused(options, tmp_path):
