@@ -78,6 +78,8 @@ class UciOptions(Options):
         rows: at most so many rows of a table take part.
         whole_rows: the same where the recipe is trained and judged on whole tables; 0 = all.
         whole_seeds: number of trials, 0, 1, ..., there.
+        compared_seeds: number of trials of the recipe and what it is compared with, on held-out rows; the other methods have
+            those of --seeds.
         ablations: whether to run them.
     """
 
@@ -86,7 +88,8 @@ class UciOptions(Options):
     losses: tuple[str, ...] = ()
     rows: int = 2000
     whole_rows: int = 6000
-    whole_seeds: int = 5
+    whole_seeds: int = 10
+    compared_seeds: int = 10
     ablations: bool = True
 
 
@@ -150,13 +153,13 @@ def run(options: UciOptions) -> str:
     config = UciConfig(rows=options.rows, whole_rows=options.whole_rows)
     tables, methods = options.tables or tuple(TABLES), options.losses or (*METHODS, RECIPE)
     ablated: tuple[str, ...] = ABLATED if options.ablations else ()
-    whole = tuple(range(options.whole_seeds))
+    whole, compared = tuple(range(options.whole_seeds)), tuple(range(options.compared_seeds))
     if options.quick:
         short = dataclasses.replace(config.recipe, folds=2, phase1_epochs=2, phase2_epochs=2)
         config = dataclasses.replace(config, rows=300, whole_rows=300, epochs=4, recipe=short)
         tables = options.tables or ("concrete", "energy")
-        ablated, whole = ablated[:1], whole[:3]
-    return run_with(options.folder("uci"), Path(root), config, tables, methods, options.seeds, whole, ablated)
+        ablated, whole, compared = ablated[:1], whole[:3], ()
+    return run_with(options.folder("uci"), Path(root), config, tables, methods, options.seeds, whole, ablated, compared)
 
 
 def run_with(
@@ -168,6 +171,7 @@ def run_with(
     seeds: Sequence[int],
     whole: Sequence[int],
     ablated: Sequence[str],
+    compared: Sequence[int] = (),
 ) -> str:
     """`run` for given settings.
 
@@ -180,6 +184,7 @@ def run_with(
         seeds: of the trials.
         whole: seeds of the recipe's run on whole tables; empty leaves it out.
         ablated: tables with ablations, those of ``names`` among them.
+        compared: seeds of further trials of the recipe and what it is compared with, those of ``seeds`` left out.
     """
     for method in methods:
         if method not in (*METHODS, RECIPE):
@@ -187,8 +192,10 @@ def run_with(
     tables = {name: read_table(root, name) for name in names}
     stacks = [whole[start : start + _STACK] for start in range(0, len(whole), _STACK)] if RECIPE in methods else []
     first = [method for method in methods if method in _FIRST]
+    further = [seed for seed in compared if seed not in seeds]
     stages = [
         [_job(config, table, HELD_OUT, method, seeds) for table in tables.values() for method in first],
+        [_job(config, table, HELD_OUT, method, further) for table in tables.values() for method in first if further],
         [_job(config, table, WHOLE, RECIPE, stack) for table in tables.values() for stack in stacks[:1]],
         [_job(config, t, HELD_OUT, method, seeds) for t in tables.values() for method in methods if method not in first],
         [_ablation_job(config, tables[name], wide, seeds) for name in ablated if name in tables for wide in (False, True)],

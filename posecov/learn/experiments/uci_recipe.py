@@ -2,7 +2,8 @@
 
 1. Mean: squared error. As many further means as there are folds are trained the same way, each without one fold of the rows;
    their errors on the fold that they have not seen are the *fresh residuals*, as large as those on new rows. They are trained
-   in any case, so the prediction is the average of all.
+   in any case, so the prediction is the average of all, drawn back to the average row where it does not carry to new rows:
+   along each main axis of the fresh residuals by the slope of the targets over their cross-fitted predictions, 1 at most.
 2. C, the second moment of the fresh residuals, gives the frame: the covariance network predicts A(x), and the covariance is
    C^1/2 [(I + A)(I + A)^T + floor I] C^1/2. It starts at C, and tables whose residuals span many scales become alike.
 3. Phase 1: 2-Wasserstein bound (ToSS, arXiv 2502.10587) to pseudo-labels, the neighbours' second moments of the fresh residuals
@@ -10,6 +11,8 @@
 4. Phase 2: negative log-likelihood in the same parameterisation, of the fresh residuals smoothed by the same neighbours:
    1/2 [ln det S + tr S^-1 ((1 - own) P + own r r^T)]. own = 1 is the NLL, own = 1/2 the papers' calibrated KL. The plain
    NLL learns single residuals by heart within a few epochs.
+
+5. Far from all rows (`uci_reach`) nothing was learned: there the covariance has C added in proportion.
 
 The mean is frozen while the covariance learns, so that neither harms the other.
 """
@@ -27,6 +30,7 @@ from torch import Tensor
 from posecov.errors import PosecovError
 from posecov.law import symmetric_root
 from posecov.learn import pseudo_labels
+from posecov.learn.experiments.uci_reach import Reach, fit_reach
 from posecov.learn.losses import kl, wasserstein_bound
 from posecov.learn.mlp import ResidualMLP
 from posecov.learn.regression import Fitted, RegressionConfig, fit
@@ -53,6 +57,7 @@ class RecipeConfig:
         own: share of a row's own residual in phase 2.
         ridge: added to the diagonal of C; the evaluation jitter, in units of the standardised table.
         floor: added to the diagonal in the frame of C.
+        widening: multiple of C that is added for each unit of `Reach.excess`; 0 adds nothing.
         shuffled: neighbours drawn at random, as a control.
     """
 
@@ -67,6 +72,7 @@ class RecipeConfig:
     own: float = 0.2
     ridge: float = 1e-3
     floor: float = 0.1
+    widening: float = 0.1
     shuffled: bool = False
 
 
@@ -78,6 +84,7 @@ class FittedRecipe:
         means: what predicts the means.
         network: A(x), M members.
         frame: (M, D, D) C^1/2.
+        reach: of each member's inputs.
         config: the recipe.
         effective: (M,) median effective number of neighbours.
     """
@@ -85,6 +92,7 @@ class FittedRecipe:
     means: "Means"
     network: ResidualMLP
     frame: np.ndarray
+    reach: Sequence[Reach]
     config: RecipeConfig
     effective: np.ndarray
 
@@ -94,7 +102,9 @@ class FittedRecipe:
         with torch.no_grad():
             parts = torch.as_tensor(x, dtype=torch.float32).split(_CHUNK, dim=1)
             factor = torch.cat([_factor(network(part)) for part in parts], dim=1).numpy()
-        inner = factor @ np.swapaxes(factor, -1, -2) + self.config.floor * np.eye(factor.shape[-1])
+        excess = np.stack([reach.excess(inputs) for reach, inputs in zip(self.reach, x, strict=True)])
+        added = self.config.floor + self.config.widening * excess
+        inner = factor @ np.swapaxes(factor, -1, -2) + added[..., None, None] * np.eye(factor.shape[-1])
         frame = self.frame[:, None]
         return self.means.predict(x), frame @ inner @ frame
 
@@ -106,19 +116,24 @@ class Means:
     Attributes:
         whole: the M means that were trained on all rows.
         parts: the M x folds means that were trained without one fold, the folds of a member one after the other.
-        fresh: (M, N, D) residuals of means that have not seen the row.
+        fresh: (M, N, D) residuals of means that have not seen the row, drawn back as the predictions are.
+        centre: (M, 1, D) average row.
+        drawn: (M, D, D) what deviations of predictions from it are multiplied with, from the right.
     """
 
     whole: Fitted
     parts: Fitted
     fresh: np.ndarray
+    centre: np.ndarray
+    drawn: np.ndarray
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """(M, N, D) average of a member's means, for its own inputs (M, N, m)."""
+        """(M, N, D) average of a member's means, drawn back, for its own inputs (M, N, m)."""
         members = len(x)
         folds = len(self.parts.network.seeds) // members
         parts = self.parts.predict(np.repeat(x, folds, axis=0))[0]
-        return (self.whole.predict(x)[0] + parts.reshape(members, folds, *parts.shape[1:]).sum(axis=1)) / (folds + 1)
+        average = (self.whole.predict(x)[0] + parts.reshape(members, folds, *parts.shape[1:]).sum(axis=1)) / (folds + 1)
+        return self.centre + (average - self.centre) @ self.drawn
 
     @property
     def nonfinite(self) -> np.ndarray:
@@ -143,7 +158,10 @@ def fit_recipe(config: RecipeConfig, x: np.ndarray, y: np.ndarray, seeds: Sequen
 
 def fit_means(config: RecipeConfig, x: np.ndarray, y: np.ndarray, seeds: Sequence[int]) -> Means:
     """Step 1: the means, and residuals that are fresh."""
-    return Means(fit(config.mean, x, y, seeds=seeds), *fresh_residuals(config, x, y, seeds))
+    whole = fit(config.mean, x, y, seeds=seeds)
+    parts, fresh = fresh_residuals(config, x, y, seeds)
+    centre, drawn = y.mean(axis=1, keepdims=True), drawn_back(y, fresh)
+    return Means(whole, parts, y - centre - (y - fresh - centre) @ drawn, centre, drawn)
 
 
 def fit_covariance(config: RecipeConfig, means: Means, x: np.ndarray, seeds: Sequence[int]) -> FittedRecipe:
@@ -159,7 +177,8 @@ def fit_covariance(config: RecipeConfig, means: Means, x: np.ndarray, seeds: Seq
         network.output.weight.mul_(_START)
         network.output.bias.mul_(_START)
     _train(config, network, x, white, np.stack([label for label, _ in labels]), seeds)
-    return FittedRecipe(means, network, frame, config, np.array([effective for _, effective in labels]))
+    reach = [fit_reach(member) for member in x]
+    return FittedRecipe(means, network, frame, reach, config, np.array([effective for _, effective in labels]))
 
 
 def fresh_residuals(config: RecipeConfig, x: np.ndarray, y: np.ndarray, seeds: Sequence[int]) -> tuple[Fitted, np.ndarray]:
@@ -180,6 +199,23 @@ def fresh_residuals(config: RecipeConfig, x: np.ndarray, y: np.ndarray, seeds: S
     )
     predicted = fitted.predict(np.repeat(x, folds, axis=0))[0].reshape(len(x), folds, count, -1)
     return fitted, y - predicted[:, fold, np.arange(count)]
+
+
+def drawn_back(y: np.ndarray, fresh: np.ndarray) -> np.ndarray:
+    """(M, D, D) how much of cross-fitted predictions ``y - fresh`` carries to new rows, each main axis of `fresh` for itself.
+
+    Axes of small residuals are those of (nearly) exact relations between targets, which one number for all, or one for each
+    target, would break.
+
+    Args:
+        y: (M, N, D) targets.
+        fresh: (M, N, D) cross-fitted residuals.
+    """
+    axes = np.linalg.eigh(np.swapaxes(fresh, 1, 2) @ fresh)[1]
+    truth, said = (y - y.mean(axis=1, keepdims=True)) @ axes, (y - fresh - (y - fresh).mean(axis=1, keepdims=True)) @ axes
+    power = np.square(said).sum(axis=1)
+    slope = np.divide((truth * said).sum(axis=1), power, out=np.ones_like(power), where=power > 0)
+    return axes * np.clip(slope, 0.0, 1.0)[:, None] @ np.swapaxes(axes, 1, 2)
 
 
 def smoothed_likelihood(residual: Tensor, covariance: Tensor, root: Tensor, own: float) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 
 from posecov.errors import PosecovError
 from posecov.learn.experiments import uci, uci_recipe, uci_report
+from posecov.learn.experiments.uci_reach import fit_reach
 from posecov.learn.experiments.uci_recipe import RecipeConfig, fit_means, fit_recipe, fresh_residuals, smoothed_likelihood
 from posecov.learn.experiments.uci_tables import Table, split_table
 from posecov.learn.regression import RegressionConfig, evaluate
@@ -76,7 +77,19 @@ def test_the_mean_is_the_average_of_all_means_of_a_member():
     means = fit_means(RECIPE, x, y, (0, 1))
     whole, parts = means.whole.predict(x)[0], means.parts.predict(np.repeat(x, RECIPE.folds, axis=0))[0]
     second = parts[RECIPE.folds :]
-    np.testing.assert_allclose(means.predict(x)[1], np.concatenate([whole[1:], second]).mean(axis=0))
+    average = np.concatenate([whole[1:], second]).mean(axis=0)
+    np.testing.assert_allclose(means.predict(x)[1], means.centre[1] + (average - means.centre[1]) @ means.drawn[1])
+
+
+def test_predictions_that_do_not_carry_to_new_rows_are_drawn_back_along_their_axis():
+    rng = np.random.default_rng(0)
+    axes = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    signal, noise, heart = rng.normal(size=(1, 4000, 3)), rng.normal(size=(1, 4000, 3)), rng.normal(size=(1, 4000, 3))
+    # An exact relation; a prediction twice as large as it should be; one that has nothing to do with the target.
+    said = np.stack([signal[..., 0], 2 * signal[..., 1], heart[..., 2]], axis=-1)
+    truth = signal + noise * [0.0, 0.5, 3.0]
+    drawn = uci_recipe.drawn_back(truth @ axes, (truth - said) @ axes)
+    np.testing.assert_allclose(drawn[0], axes.T @ np.diag([1.0, 0.5, 0.0]) @ axes, atol=0.06)
 
 
 def test_folds_need_rows():
@@ -136,7 +149,9 @@ def config() -> uci.UciConfig:
 @pytest.fixture(scope="module")
 def finished(root, config, tmp_path_factory):
     folder = tmp_path_factory.mktemp("out")
-    text = uci.run_with(folder, root, config, ["concrete"], (*uci.METHODS, uci.RECIPE), (0, 1), (0, 1, 2), ["concrete"])
+    text = uci.run_with(
+        folder, root, config, ["concrete"], (*uci.METHODS, uci.RECIPE), (0, 1), (0, 1, 2), ["concrete"], (0, 1, 2, 3)
+    )
     return folder, text
 
 
@@ -144,7 +159,8 @@ def test_every_method_is_judged(finished):
     folder, text = finished
     assert (folder / "uci.png").stat().st_size > 10_000
     rows = (folder / "uci.csv").read_text().splitlines()
-    assert len(rows) == 1 + 2 * (len(uci.METHODS) + 1) + 3 + 2 * 2 * len(uci.VARIANTS)
+    assert len(rows) == 1 + 2 * (len(uci.METHODS) + 1) + 2 * 4 + 3 + 2 * 2 * len(uci.VARIANTS)
+    assert "trial by trial" in text
     for method in (*uci.METHODS, uci.RECIPE):
         assert f"| {method} | " in text
     assert "8.96" in text  # the papers' 2-W bound on this table
@@ -161,7 +177,9 @@ def test_finished_cells_are_not_computed_again(finished, root, config, monkeypat
 
     monkeypatch.setattr(uci, "compute_cell", never)
     monkeypatch.setattr(uci, "compute_ablation", never)
-    again = uci.run_with(folder, root, config, ["concrete"], (*uci.METHODS, uci.RECIPE), (0, 1), (0, 1, 2), ["concrete"])
+    again = uci.run_with(
+        folder, root, config, ["concrete"], (*uci.METHODS, uci.RECIPE), (0, 1), (0, 1, 2), ["concrete"], (0, 1, 2, 3)
+    )
     assert again == text
     with pytest.raises(AssertionError, match="computed again"):
         uci.run_with(folder, root, dataclasses.replace(config, jitter=0.1), ["concrete"], ["mse"], (0, 1), (), [])
@@ -198,9 +216,42 @@ def test_a_win_is_a_lower_mean_and_a_rival_that_fails_is_beaten():
         cell("hybrid", [1.0, 1.0], "energy"), cell("faithful", [0.0, 0.0], "energy"), cell("nll-tic", [2.0, 2.0], "energy"),
     ]  # fmt: skip
     text = uci_report._wins(tables, results)
-    assert "| faithful | 1 of 2 | 0 of 2 |" in text
-    assert "| nll-tic | 2 of 2 | 1 of 2 |" in text
+    assert "| faithful | 2 | 1 of 2 | 0 of 2 |" in text
+    assert "| nll-tic | 2 | 2 of 2 | 1 of 2 |" in text
     assert "both Faithful and NLL:TIC on 1 of 2" in text
+
+
+def test_methods_are_compared_on_the_trials_that_both_have():
+    tables = {"concrete": Table("concrete", np.zeros((3, 9)))}
+    more = {"seeds": [5, 1, 0, 6], "nonfinite": [0] * 4, "effective": [5.0] * 4}
+    hybrid = {**cell("hybrid", [9.0, 1.0, 3.0, 2.0]), **more}
+    results = [hybrid, cell("faithful", [4.0, 2.0]), cell("nll-tic", [2.0, 0.5])]  # of seeds 0 and 1
+    assert "| faithful | 2 | 1 of 1 | 1 of 1 |" in uci_report._wins(tables, results)
+    assert "| concrete | -1.00 ± 0.00 | -1.00 | 2 of 2 | +0.75 ± 0.25 | +0.75 | 0 of 2 |" in uci_report._margins(
+        tables, results
+    )
+    assert "| hybrid | 2.00 ± 1.41 |" in uci_report._all_losses(tables, results, "nll", 2)
+
+
+def test_far_from_all_rows_the_covariance_widens():
+    x, y = draw(200)
+    config = dataclasses.replace(RECIPE, phase1_epochs=0, phase2_epochs=0)
+    wide, plain = (fit_recipe(dataclasses.replace(config, widening=w), x, y, (0, 1)) for w in (0.1, 0.0))
+    near, far = x[:, :50], np.full((2, 1, 1), 30.0)
+    added = wide.predict(far)[1] - plain.predict(far)[1]
+    for member in range(2):
+        moments = wide.frame[member] @ wide.frame[member]
+        excess = wide.reach[member].excess(far[member])
+        assert excess > 1000.0
+        np.testing.assert_allclose(added[member, 0], 0.1 * excess * moments, rtol=1e-9)
+    unchanged = (wide.predict(near)[1] == plain.predict(near)[1]).all(axis=(2, 3))
+    assert unchanged.mean() > 0.9
+
+
+def test_rows_that_all_have_doubles_still_have_a_reach():
+    reach = fit_reach(np.repeat(np.array([[0.0, 1.0], [1.0, 0.0], [2.0, 5.0]]), 10, axis=0))
+    assert (reach.excess(np.array([[0.0, 1.0], [1.0, 0.0]])) == 0).all()
+    assert np.isfinite(reach.excess(np.array([[0.5, 0.5]]))).all()
 
 
 @pytest.mark.parametrize(
