@@ -11,6 +11,7 @@ from scipy import stats
 
 from posecov import coordinates, law
 from posecov.law import Law
+from posecov.mixture import Mixture
 
 
 def label_values(truth: np.ndarray, labelled: np.ndarray) -> np.ndarray:
@@ -75,7 +76,7 @@ def head_box_size(box: np.ndarray) -> np.ndarray:
     return 0.6 * np.hypot(np.asarray(box)[..., 2], np.asarray(box)[..., 3])
 
 
-def nll_per_person(people: Law, values: np.ndarray, scale: np.ndarray | float = 1.0) -> np.ndarray:
+def nll_per_person(people: Law | Mixture, values: np.ndarray, scale: np.ndarray | float = 1.0) -> np.ndarray:
     """(N,) negative log likelihood of values (N, D) over the labelled coordinates, in nats; NaN for people without any label.
 
     Args:
@@ -89,7 +90,7 @@ def nll_per_person(people: Law, values: np.ndarray, scale: np.ndarray | float = 
     return np.where(dimension > 0, nll, np.nan)
 
 
-def tac_errors(people: Law, values: np.ndarray) -> np.ndarray:
+def tac_errors(people: Law | Mixture, values: np.ndarray) -> np.ndarray:
     """(N, J) error of each labelled joint once it is predicted from the true values of all other labelled joints.
 
     Their mean is the Task-Agnostic Correlations error (TIC-TAC, arXiv 2310.18953), with the joint as the unit and the 2-norm.
@@ -98,7 +99,7 @@ def tac_errors(people: Law, values: np.ndarray) -> np.ndarray:
 
 
 def energy_scores(
-    people: Law, values: np.ndarray, draws: int = 512, seed: int = 0
+    people: Law | Mixture, values: np.ndarray, draws: int = 512, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The energy score E|X - y| - 1/2 E|X - X'|, X and X' independent draws of the law: strictly proper, lower is better.
 
@@ -135,7 +136,7 @@ def energy_scores(
     return each.mean(axis=0), per_joint, each
 
 
-def limb_masses(people: Law, values: np.ndarray, limbs: Sequence[tuple[int, int]]) -> np.ndarray:
+def limb_masses(people: Law | Mixture, values: np.ndarray, limbs: Sequence[tuple[int, int]]) -> np.ndarray:
     """(N, L) central mass at which the true vector of each limb, one joint minus the other, lies in its own law.
 
     Two joints may each be calibrated while the vector between them is not: it depends on their covariance. NaN where either of
@@ -225,7 +226,7 @@ def binomial_band(count: int, nominal: float, confidence: float = 0.95) -> tuple
     return float(low / count), float(high / count)
 
 
-def sharpness(people: Law, values: np.ndarray) -> float:
+def sharpness(people: Law | Mixture, values: np.ndarray) -> float:
     """Mean over people of `law.log_volume` over the labelled coordinates: log of a length in pixels, lower is sharper."""
     return float(np.nanmean(law.log_volume(people.covariance, ~np.isnan(values))))
 

@@ -36,7 +36,7 @@ class Options:
 def main() -> int:
     """Run the command line."""
     needs_training_packages("calibrate")
-    from posecov.learn.calibration import calibrate_checkpoint
+    from posecov.learn.calibration.checkpoint import calibrate_checkpoint
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     options = tyro.cli(Options, prog="tools/calibrate.py")
@@ -49,6 +49,8 @@ def main() -> int:
     print(
         f"NLL per validation person {found.before:.2f} -> {found.after:.2f}; {found.degrees_of_freedom:.2f} degrees of freedom"
     )
+    if found.temperature != 1.0 or found.shift != 0.0:
+        print(f"logits of exchanges of left and right times {found.temperature:.2f}, all but the first {found.shift:+.2f}")
     print(f"correlations between joints shrunk by {100 * found.shrinkage:.0f} %")
     print(f"factors on the joints' sigmas: {factors}")
     print(options.out)

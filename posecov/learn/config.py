@@ -123,7 +123,8 @@ class CovarianceConfig:
         phase1_epochs: of phase 1. 0 leaves it out.
         phase1_loss: any of `posecov.learn.losses.LOSSES`; ours is the 2-Wasserstein distance to the pseudo-labels.
         phase2_epochs: of phase 2.
-        phase2_loss: any of them; ours is the negative log-likelihood of the Student-t.
+        phase2_loss: any of them; ours, ``student-t-mixture``, is the negative log-likelihood of a mixture of Student-t's over
+            exchanges of left and right, whose weights are predicted too; ``student-t`` that of a single one.
         own_share: of a person's own error in the loss ``kl``, the pseudo-label having the rest: 0.5 is the papers' calibrated
             KL divergence, 1 the plain likelihood.
         mean_head: ``frozen``; or ``trained``: the mean head learns on from the same losses, on the frozen features below it; or
@@ -137,7 +138,7 @@ class CovarianceConfig:
         deviation_decay: pull of the per-picture deviation towards zero.
         gradient_share: of the trace that k1 J J^T carries at the start; 0 leaves the term out.
         curvature_share: of the trace that the Hessian term carries at the start; 0 leaves the term out.
-        degrees_of_freedom: of the Student-t at the start of phase 2, which learns it; inf stays Gaussian, as other losses do.
+        degrees_of_freedom: of the Student-t's at the start of phase 2, which learns it; inf stays Gaussian, as other losses do.
         clip: largest norm of the gradient.
     """
 
@@ -168,8 +169,13 @@ class CovarianceConfig:
 
     @property
     def law_degrees(self) -> float:
-        """Degrees of freedom that the law starts at: inf, a Gaussian, unless a phase minimises the Student-t likelihood."""
-        return self.degrees_of_freedom if "student-t" in self.losses else math.inf
+        """Degrees of freedom that the law starts at: inf, a Gaussian, unless a phase minimises a likelihood of Student-t's."""
+        return self.degrees_of_freedom if set(self.losses) & {"student-t", "student-t-mixture"} else math.inf
+
+    @property
+    def mixture(self) -> bool:
+        """Whether the law is a mixture over exchanges of left and right."""
+        return "student-t-mixture" in self.losses
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,20 @@ predicted factor overfits its correlations and loses to a constant one; this for
 Beside this form ("correlation") there are those of the papers, to compare with: "factor", a freely predicted k3 = A(x) A(x)^T;
 "precision", a freely predicted factor of the inverse, without Taylor terms; "diagonal", variances only.
 
+Where the law is a mixture over exchanges of left and right, this is the scatter of every component, and `exchange_head` weighs
+them.
+
 Everything that enters is detached: the covariance never moves the mean.
 """
 
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from posecov.learn.exchange_head import ExchangeHead, mirror_features
 from posecov.learn.mean_head import MeanHead, MeanOutput
 
 # The floor, relative to the mean variance: keeps float32 Cholesky safe for any weights and any picture.
@@ -39,6 +44,7 @@ class JointFeatures(NamedTuple):
         gradient: (N, 2J, 2J) J J^T, crop pixels^2.
         curvature: (N, 2J, 2J) tr(H_i H_j), crop pixels^2.
         mean: (N, 2J) crop pixels.
+        mirror: (N, J, 2) see `exchange_head.mirror_features`; zero where the law has no exchanges.
     """
 
     joints: Tensor
@@ -46,6 +52,7 @@ class JointFeatures(NamedTuple):
     gradient: Tensor
     curvature: Tensor
     mean: Tensor
+    mirror: Tensor
 
 
 class Covariance(NamedTuple):
@@ -59,6 +66,7 @@ class Covariance(NamedTuple):
         k3: (N, 2J, 2J) the free term with its floor, before calibration.
         deviation: (N, 2J, r) the low-rank deviation U, to be regularised; zero in the other forms.
         factor: (N, 2J, R) of k3 without its floor, before calibration; in the form "precision" of the inverse.
+        log_weights: (N, K) of the exchanges; (N, 1) zeros where the law has none.
     """
 
     scatter: Tensor
@@ -69,15 +77,19 @@ class Covariance(NamedTuple):
     k3: Tensor
     deviation: Tensor
     factor: Tensor
+    log_weights: Tensor
 
 
-def joint_features(features: Tensor, latent: Tensor, output: MeanOutput, head: MeanHead, taylor: bool = True) -> JointFeatures:
+def joint_features(
+    features: Tensor, latent: Tensor, output: MeanOutput, head: MeanHead, taylor: bool = True, mirror: Tensor | None = None
+) -> JointFeatures:
     """Gather what the covariance head sees. No gradient flows through it.
 
     Args:
         features: (N, C, h, w).
         latent: (N, m).
         taylor: False leaves `gradient` and `curvature` at zero, at no cost.
+        mirror: (J,) the partner of every joint; None where the law has no exchanges.
     """
     features, latent = features.detach().float(), latent.detach().float()
     output = MeanOutput(*(tensor.detach() for tensor in output))
@@ -104,12 +116,13 @@ def joint_features(features: Tensor, latent: Tensor, output: MeanOutput, head: M
         (mean - centre) / reach,
     ]
     joints = torch.cat([pooled, *statistics], dim=-1).detach()
+    swaps = mirror_features(probabilities, output.mean, positions, mirror)
     if not taylor:
         nothing = output.mean.new_zeros(1, 1, 1).expand(len(joints), 2 * head.joints, 2 * head.joints)
-        return JointFeatures(joints, latent, nothing, nothing, output.mean)
+        return JointFeatures(joints, latent, nothing, nothing, output.mean, swaps)
     with torch.no_grad():
         gradient, curvature = head.taylor_terms(output)
-    return JointFeatures(joints, latent, gradient, curvature, output.mean)
+    return JointFeatures(joints, latent, gradient, curvature, output.mean, swaps)
 
 
 class CovarianceHead(nn.Module):
@@ -122,6 +135,7 @@ class CovarianceHead(nn.Module):
         hidden: width.
         rank: r, of the deviation from the learned correlation; 0 leaves it out.
         form: of the free term, one of `FORMS`.
+        orders: (K, 2J) the exchanges of left and right that the law is a mixture over; None for a single law.
     """
 
     feature_mean: Tensor
@@ -134,7 +148,16 @@ class CovarianceHead(nn.Module):
     shrinkage: Tensor
     own_blocks: Tensor
 
-    def __init__(self, channels: int, joints: int, latent: int, hidden: int, rank: int, form: str = "correlation"):
+    def __init__(
+        self,
+        channels: int,
+        joints: int,
+        latent: int,
+        hidden: int,
+        rank: int,
+        form: str = "correlation",
+        orders: np.ndarray | None = None,
+    ):
         super().__init__()
         self.channels, self.joints, self.latent, self.hidden = channels, joints, latent, hidden
         self.form, self.rank = form, rank if form == "correlation" else 0
@@ -166,6 +189,7 @@ class CovarianceHead(nn.Module):
         self.deviation = nn.Linear(hidden, 2 * rank) if rank else None
         self.deviation_bias = nn.Parameter(torch.zeros(joints, 2 * rank)) if rank else None
         self.taylor = nn.Linear(hidden, 2)
+        self.exchange = None if orders is None else ExchangeHead(joints, hidden, orders)
         self.root = nn.Parameter(torch.eye(size))
         # log(nu - 2): above two degrees of freedom there is a covariance.
         self.log_degrees = nn.Parameter(torch.tensor(3.0).log())
@@ -182,6 +206,8 @@ class CovarianceHead(nn.Module):
             for bias in (self.joint_bias, self.ellipse_bias, self.deviation_bias):
                 if bias is not None:
                     bias.zero_()
+        if self.exchange is not None:
+            self.exchange.reset()
         for layer in small:
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(layer.bias)
@@ -205,6 +231,8 @@ class CovarianceHead(nn.Module):
         """
         self.feature_mean.copy_(seen.joints.mean(0))
         self.feature_std.copy_(seen.joints.std(0).clamp_min(1e-3))
+        if self.exchange is not None:
+            self.exchange.start_from(seen.mirror)
         if math.isfinite(degrees_of_freedom):
             self.log_degrees.fill_(math.log(degrees_of_freedom - 2.0))
         sigma = scatter.diagonal().sqrt()
@@ -251,7 +279,9 @@ class CovarianceHead(nn.Module):
         floor = (RELATIVE_FLOOR * self._mean_diagonal(scatter) + ABSOLUTE_FLOOR) * eye
         scale = self.calibration.repeat_interleave(2)
         calibrated = scale[:, None] * scale * (1.0 - self.shrinkage + self.shrinkage * self.own_blocks)
-        return Covariance((scatter + floor) * calibrated, k1, k2, gradient, curvature, k3 + floor, deviation, factor)
+        nothing = whole.new_zeros(len(whole), 1)
+        weights = nothing if self.exchange is None else self.exchange(whole, seen.mirror)
+        return Covariance((scatter + floor) * calibrated, k1, k2, gradient, curvature, k3 + floor, deviation, factor, weights)
 
     @staticmethod
     def _mean_diagonal(matrix: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from posecov import law
 from posecov.coordinates import flatten, joint_mask_to_rows
 from posecov.errors import PosecovError
 from posecov.evaluation import fit_student_t
+from posecov.law import Law
 from posecov.learn.checkpoint import Average, flatten_state, optimizer_tensors, part, restore_optimizer, save_checkpoint
 from posecov.learn.config import CovarianceConfig, PseudoLabelConfig, TrainConfig
 from posecov.learn.covariance_head import Covariance, CovarianceHead, JointFeatures
@@ -30,9 +31,11 @@ from posecov.learn.pseudo_labels import pseudo_label_roots
 from posecov.learn.run import Clock, Run, progress
 from posecov.learn.schedule import warm_cosine
 from posecov.learn.steps import guarded_step
+from posecov.mixture import Mixture
 
 PHASES = ("phase 1", "phase 2")
-_LIKELIHOODS = ("student-t", "nll", "nll-precision", "nll-diagonal")
+_STUDENT_T = ("student-t", "student-t-mixture")
+_LIKELIHOODS = (*_STUDENT_T, "nll", "nll-precision", "nll-diagonal")
 _CHUNK = 256
 _AVERAGE_DECAY = 0.99
 _START_PEOPLE = 3000
@@ -165,9 +168,19 @@ def predict(model: PoseModel, seen: FeatureSet, settings: CovarianceConfig) -> t
 def validate(model: PoseModel, seen: FeatureSet, settings: CovarianceConfig) -> dict[str, float]:
     """Negative log-likelihood per person and shares of the trace, on people that train nothing."""
     mean, predicted = predict(model, seen, settings)
+    people = law_of(model, mean, predicted, settings)
+    nll = people.negative_log_likelihood(seen.values()).mean()
     nu = law_degrees(model.covariance_head, settings)
-    nll = law.negative_log_likelihood(seen.residuals(mean), predicted.scatter.double().numpy(), nu).mean()
     return {"validation_nll": float(nll), "degrees_of_freedom": nu} | term_shares(predicted)
+
+
+def law_of(model: PoseModel, mean: np.ndarray, predicted: Covariance, settings: CovarianceConfig) -> Law | Mixture:
+    """The people's law as `predict` gave it, in crop pixels."""
+    nu, scatter = law_degrees(model.covariance_head, settings), predicted.scatter.double().numpy()
+    exchange = model.covariance_head.exchange
+    if exchange is None:
+        return Law(mean, scatter, nu)
+    return Mixture.of_exchanges(mean, scatter, nu, predicted.log_weights.double().exp().numpy(), exchange.orders.numpy())
 
 
 def residual_ratio(cached: Cached) -> float:
@@ -282,17 +295,23 @@ def losses_of(
     predicted = head(features)
     size, unit = predicted.scatter.shape[-1], head.start_sigma.square().mean().sqrt()
     rows = joint_mask_to_rows(batch.labelled)
-    # Only the Student-t likelihood speaks of the scatter; every other loss of the covariance.
-    spread = 1.0 if name == "student-t" else law.covariance_from_scatter(np.eye(1), settings.law_degrees).item()
+    # Only the likelihoods of Student-t's speak of the scatter; every other loss of the covariance.
+    spread = 1.0 if name in _STUDENT_T else law.covariance_from_scatter(np.eye(1), settings.law_degrees).item()
     factor_unit = 1.0 / unit if head.form == "precision" else unit
     root = None
     if chosen.pseudo:
         assert cached.roots is not None
         root = follow(cached.roots[index], batch.linear, batch.mirrored, cached.permutation) / unit
     criterion = chosen.function(
-        Prediction(features.mean / unit, predicted.scatter * (spread / unit**2), predicted.factor / factor_unit),
+        Prediction(
+            features.mean / unit,
+            predicted.scatter * (spread / unit**2),
+            predicted.factor / factor_unit,
+            predicted.log_weights,
+            None if head.exchange is None else head.exchange.orders,
+        ),
         Target(flatten(batch.points) / unit, rows, root, settings.own_share),
-        head.degrees_of_freedom() if name == "student-t" else None,
+        head.degrees_of_freedom() if name in _STUDENT_T else None,
     ).mean()
     deviation = predicted.deviation.square().sum((1, 2)).mean() / size
     correlation = (head.root - head.start_root).square().sum() / size

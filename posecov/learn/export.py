@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from posecov import law
 from posecov.coordinates import unflatten
 from posecov.errors import PosecovError
+from posecov.exchanges import exchanges_of
 from posecov.files import write_atomic
 from posecov.learn.backbone import normalisation
+from posecov.learn.build import build_model
 from posecov.learn.checkpoint import load_checkpoint, part
 from posecov.learn.config import TrainConfig
 from posecov.learn.covariance_training import law_degrees
@@ -26,6 +28,7 @@ from posecov.skeleton import load_skeleton
 
 KEYPOINT_TOLERANCE = 1e-3  # crop pixels
 COVARIANCE_TOLERANCE = 1e-3  # |dS_ij| / sqrt(S_ii S_jj)
+WEIGHT_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,23 @@ class Parity:
     Attributes:
         crops: how many were compared, in batches of 1 and of 7.
         keypoints: crop pixels.
-        covariance: |dS_ij| / sqrt(S_ii S_jj).
+        covariance: |dS_ij| / sqrt(S_ii S_jj), of the covariance and of the scatter where there is one.
+        weights: of the exchanges; 0 where the law has none.
     """
 
     crops: int
     keypoints: float
     covariance: float
+    weights: float = 0.0
+
+    @property
+    def agrees(self) -> bool:
+        """Whether all lie within their tolerances. Not so for NaN."""
+        return (
+            self.keypoints <= KEYPOINT_TOLERANCE
+            and self.covariance <= COVARIANCE_TOLERANCE
+            and self.weights <= WEIGHT_TOLERANCE
+        )
 
 
 class Exported(nn.Module):
@@ -50,11 +64,31 @@ class Exported(nn.Module):
         super().__init__()
         self.model = model
         self.spread = law.covariance_from_scatter(np.eye(1), degrees_of_freedom).item()
+        exchange = model.covariance_head.exchange
+        self.orders = None if exchange is None else exchange.orders
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """image (N, 3, S, S) to keypoints (N, J, 2) and covariance (N, 2J, 2J), crop pixels."""
+    @property
+    def outputs(self) -> list[str]:
+        """Names of what `forward` returns."""
+        return ["keypoints", "covariance"] + ([] if self.orders is None else ["scatter", "weights"])
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """image (N, 3, S, S) to keypoints (N, J, 2) and covariance (N, 2J, 2J), crop pixels.
+
+        Where the law is a mixture over exchanges the covariance is its second moment about the keypoints, and the components'
+        scatter (N, 2J, 2J) and weights (N, K) follow.
+        """
         mean, predicted = self.model(image)
-        return unflatten(mean), predicted.scatter * self.spread
+        scatter = predicted.scatter
+        if self.orders is None:
+            return unflatten(mean), scatter * self.spread
+        weights = predicted.log_weights.exp()
+        second = torch.zeros_like(scatter)
+        for k, order in enumerate(self.orders):
+            moved = scatter.index_select(1, order).index_select(2, order) * self.spread
+            apart = mean.index_select(1, order) - mean
+            second = second + weights[:, k, None, None] * (moved + apart.unsqueeze(2) * apart.unsqueeze(1))
+        return unflatten(mean), second, scatter, weights
 
 
 def load_model(path: Path | str) -> tuple[PoseModel, TrainConfig, dict]:
@@ -67,7 +101,7 @@ def load_model(path: Path | str) -> tuple[PoseModel, TrainConfig, dict]:
     if facts.get("part") not in ("covariance", "calibrated"):
         raise PosecovError(f"{path}: holds no trained covariance; export the run's best.safetensors")
     config = TrainConfig.from_dict(facts.get("config"), str(path))
-    model = PoseModel(config.model, len(load_skeleton(config.skeleton)), pretrained=False)
+    model = build_model(config, load_skeleton(config.skeleton))
     try:
         model.load_state_dict(part("model", tensors))
     except RuntimeError as error:
@@ -86,27 +120,29 @@ def to_onnx(model: PoseModel, config: TrainConfig, description: dict) -> bytes:
         raise PosecovError(f"{config.name}: predicts a precision, and ONNX has no inverse; train with another --model.scatter")
     nu = degrees_of_freedom(model, config)
     mean, std = normalisation(config.model.backbone)
+    skeleton, exported = load_skeleton(config.skeleton), Exported(model, nu).eval()
     metadata = ModelMetadata(
         name=config.name,
-        skeleton=load_skeleton(config.skeleton),
+        skeleton=skeleton,
         input_size=config.model.input_size,
         pixel_mean=mean,
         pixel_std=std,
         padding=config.model.padding,
         degrees_of_freedom=nu,
+        exchanges=exchanges_of(skeleton) if config.covariance.mixture else (),
         description=description,
     )
     size = config.model.input_size
-    model = model.to("cpu").to(memory_format=torch.contiguous_format)
+    exported = exported.to("cpu").to(memory_format=torch.contiguous_format)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            Exported(model, nu).eval(),
+            exported,
             (torch.zeros(2, 3, size, size),),
             dynamo=True,
             dynamic_shapes={"image": {0: torch.export.Dim("batch", min=1, max=4096)}},
             input_names=["image"],
-            output_names=["keypoints", "covariance"],
+            output_names=exported.outputs,
             verbose=False,
         )
     proto = program.model_proto  # type: ignore[union-attr]
@@ -144,11 +180,11 @@ def export(model: PoseModel, config: TrainConfig, crops: np.ndarray, out: Path, 
         candidate.write_bytes(payload)
         # On the CPU: a GPU's shortened float32 would be held against the file.
         measured = parity(model, config, OnnxModel(candidate, providers=["CPUExecutionProvider"]), crops)
-    # Not (a <= b): a NaN fails too.
-    if not (measured.keypoints <= KEYPOINT_TOLERANCE and measured.covariance <= COVARIANCE_TOLERANCE):
+    if not measured.agrees:
         raise PosecovError(
             f"{out}: not written, since ONNX Runtime and torch disagree by {measured.keypoints:.2g} px in keypoints and "
-            f"{measured.covariance:.2g} in covariance (allowed: {KEYPOINT_TOLERANCE:g}, {COVARIANCE_TOLERANCE:g})"
+            f"{measured.covariance:.2g} in covariance and {measured.weights:.2g} in weights (allowed: "
+            f"{KEYPOINT_TOLERANCE:g}, {COVARIANCE_TOLERANCE:g}, {WEIGHT_TOLERANCE:g})"
         )
     write_atomic(out, payload)
     return measured
@@ -160,13 +196,14 @@ def parity(model: PoseModel, config: TrainConfig, deployed: OnnxModel, crops: np
     pixel = normalisation(config.model.backbone)
     with torch.inference_mode():
         outputs = [reference(normalise(torch.from_numpy(crops[i : i + 16]), *pixel)) for i in range(0, len(crops), 16)]
-    keypoints = torch.cat([o[0] for o in outputs]).double().numpy()
-    covariance = torch.cat([o[1] for o in outputs]).double().numpy()
-    sigma = np.sqrt(np.einsum("ndd->nd", covariance))
-    far = wide = 0.0
+    expected = {name: torch.cat(parts).double().numpy() for name, *parts in zip(reference.outputs, *outputs, strict=True)}
+    worst = dict.fromkeys(("keypoints", "covariance", "weights"), 0.0)
     for batch in (1, 7):
-        mine, spread = deployed.predict(crops, batch=batch)
-        far = max(far, float(np.abs(mine - keypoints).max()))
-        relative = np.abs(spread - covariance) / (sigma[:, :, None] * sigma[:, None, :])
-        wide = max(wide, float(relative.max()))
-    return Parity(len(crops), far, wide)
+        for name, found in deployed.outputs(crops, batch=batch).items():
+            difference, kind = np.abs(found - expected[name]), name
+            if name in ("covariance", "scatter"):
+                sigma, kind = np.sqrt(np.einsum("ndd->nd", expected[name])), "covariance"
+                difference = difference / (sigma[:, :, None] * sigma[:, None, :])
+            # Not Python's max: a NaN must stay one.
+            worst[kind] = float(np.maximum(worst[kind], difference.max()))
+    return Parity(len(crops), **worst)

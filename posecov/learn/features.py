@@ -56,6 +56,10 @@ class FeatureSet:
         difference[~self.labelled] = torch.nan
         return difference.flatten(1).numpy()
 
+    def values(self) -> np.ndarray:
+        """(N, 2J) float64 labels, NaN where there is none."""
+        return torch.where(self.labelled.unsqueeze(-1), self.points.double(), torch.nan).flatten(1).numpy()
+
     def space(self, name: str) -> np.ndarray:
         """(N, M) features to search neighbours in; `config.PseudoLabelConfig` explains the names."""
         joints = self.features.joints

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -64,9 +65,10 @@ class PoseModel(nn.Module):
         config: the network.
         joints: J.
         pretrained: overrides ``config.pretrained`` (False when weights are loaded from a checkpoint anyway).
+        orders: (K, 2J) exchanges of left and right that the law is a mixture over (`build.build_model`); None for a single law.
     """
 
-    def __init__(self, config: ModelConfig, joints: int, pretrained: bool | None = None):
+    def __init__(self, config: ModelConfig, joints: int, pretrained: bool | None = None, orders: np.ndarray | None = None):
         super().__init__()
         if config.input_size % STRIDES[-1]:
             raise PosecovError(f"model.input_size {config.input_size}: must be a multiple of {STRIDES[-1]}")
@@ -81,7 +83,9 @@ class PoseModel(nn.Module):
         # Without this the latent's scale, and with it the meaning of k1 and k2, would be arbitrary.
         self.latent_norm = nn.LayerNorm(config.latent, elementwise_affine=False)
         self.mean_head = MeanHead(channels, joints, config.basis, config.latent, config.input_size, STRIDES[0])
-        self.covariance_head = CovarianceHead(channels, joints, config.latent, config.hidden, config.rank, config.scatter)
+        self.covariance_head = CovarianceHead(
+            channels, joints, config.latent, config.hidden, config.rank, config.scatter, orders
+        )
 
     def train(self, mode: bool = True) -> "PoseModel":
         """As nn.Module's, but frozen stages stay as they are."""
@@ -113,7 +117,9 @@ class PoseModel(nn.Module):
             taylor: False leaves the Taylor terms at zero, at no cost.
         """
         output = self.mean_head(maps, latent)
-        return joint_features(maps, latent, output, self.mean_head, taylor)._replace(mean=output.mean)
+        exchange = self.covariance_head.exchange
+        mirror = None if exchange is None else exchange.mirror
+        return joint_features(maps, latent, output, self.mean_head, taylor, mirror)._replace(mean=output.mean)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Covariance]:
         """Normalised crops (N, 3, S, S) to means (N, 2J) and covariance terms, crop pixels."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from posecov.errors import PosecovError
 from posecov.files import write_atomic
+from posecov.learn.build import build_model
 from posecov.learn.checkpoint import flatten_state, load_checkpoint, part, save_checkpoint
 from posecov.learn.config import TrainConfig, check
 from posecov.learn.covariance_training import Cached, make_pseudo_labels, train_covariance
@@ -143,7 +144,7 @@ def train(config: TrainConfig) -> Run:
         log.info("resuming from %s: part %s, epoch %d", run.last, resumed[1]["part"], resumed[1]["epoch"] + 1)
 
     fresh = resumed is None and not config.start_from
-    model = PoseModel(config.model, len(skeleton), pretrained=config.model.pretrained and fresh)
+    model = build_model(config, skeleton, pretrained=config.model.pretrained and fresh)
     if resumed is None and config.start_from:
         start_from(model, Path(config.start_from))
     try:
@@ -187,7 +188,7 @@ def cache(run: Run, model: PoseModel, skeleton: Skeleton, people: People, device
         "validation": _names(people.validation),
     }
     key |= {"views": config.covariance.views, "seed": config.seed, "augment": dataclasses.asdict(config.augment)}
-    key |= {"maps": config.covariance.mean_head != "frozen"}
+    key |= {"maps": config.covariance.mean_head != "frozen", "mirror": config.covariance.mixture}
     groups: list[FeatureSet] = []
     if path.exists():
         try:

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -22,6 +23,7 @@ def _seen(count=16, scale=1.0, seed=0):
         jacobian @ jacobian.mT,
         hessians @ hessians.mT,
         normal(count, SIZE),
+        normal(count, JOINTS, 2),
     )
 
 
@@ -30,9 +32,13 @@ def _constant():
     return root @ root.T + torch.eye(SIZE)
 
 
-def _head(share=0.1, rank=2, form="correlation"):
+# Joints 0 and 1 are mirror joints.
+ORDERS = np.array([[0, 1, 2, 3, 4, 5, 6, 7], [2, 3, 0, 1, 4, 5, 6, 7]])
+
+
+def _head(share=0.1, rank=2, form="correlation", orders=None):
     torch.manual_seed(0)
-    head = CovarianceHead(CHANNELS, JOINTS, LATENT, hidden=8, rank=rank, form=form)
+    head = CovarianceHead(CHANNELS, JOINTS, LATENT, hidden=8, rank=rank, form=form, orders=orders)
     head.start_from(_seen(), _constant(), 5.0, (share, share))
     return head
 

@@ -4,12 +4,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from test_covariance_head import JOINTS, SIZE, _constant, _head, _seen
+from test_covariance_head import JOINTS, ORDERS, SIZE, _constant, _head, _seen
 
 from posecov import law
 from posecov.learn.config import CovarianceConfig
 from posecov.learn.covariance_head import FORMS, CovarianceHead
-from posecov.learn.covariance_training import Cached, _pick, losses_of, term_shares
+from posecov.learn.covariance_training import Cached, _pick, law_of, losses_of, predict, term_shares
 from posecov.learn.features import FeatureSet, follow
 from posecov.learn.losses import LOSSES
 from posecov.learn.schedule import warm_cosine
@@ -85,7 +85,7 @@ def test_every_loss_that_fits_the_form_has_a_finite_gradient():
             fits = chosen.form in ("none", form) or (chosen.form == "covariance" and form != "precision")
             if not fits or (name == "wasserstein-bound" and form != "factor"):
                 continue
-            head, view = _head(form=form, share=0.0), _people(3)
+            head, view = _head(form=form, share=0.0, orders=ORDERS), _people(3)
             view.labelled[0, 1] = False
             roots = torch.from_numpy(law.symmetric_root(_constant().double().numpy())).float().expand(6, -1, -1)
             settings = CovarianceConfig(phase2_loss=name)
@@ -95,6 +95,18 @@ def test_every_loss_that_fits_the_form_has_a_finite_gradient():
                 loss.backward()
                 assert all(p.grad is None or torch.isfinite(p.grad).all() for p in head.parameters()), (form, name)
                 assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in head.parameters()), (form, name)
+
+
+def test_a_mixture_is_reported_in_crop_pixels_and_judged_as_numpys_law():
+    head, view = _head(orders=ORDERS), _people(3)
+    view.labelled[0, 1] = False
+    settings = CovarianceConfig(phase2_loss="student-t-mixture", correlation_decay=0.0, deviation_decay=0.0)
+    model = SimpleNamespace(covariance_head=head)
+    criterion, _ = losses_of(model, view, Cached([view], view, None, PERMUTATION), torch.arange(6), "phase 2", settings)
+    mean, predicted = predict(model, view, settings)
+    people = law_of(model, mean, predicted, settings)
+    assert people.components == 2
+    assert criterion.item() == pytest.approx(people.negative_log_likelihood(view.values()).mean(), rel=1e-5)
 
 
 def test_decays_pull_towards_the_constant_law():

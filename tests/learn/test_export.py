@@ -9,7 +9,8 @@ import torch
 from posecov import PoseEstimator
 from posecov.errors import PosecovError
 from posecov.learn import export as exporting
-from posecov.learn.calibration import calibrate, calibrate_checkpoint, shrink
+from posecov.learn.calibration import calibrate, shrink
+from posecov.learn.calibration.checkpoint import calibrate_checkpoint
 from posecov.learn.checkpoint import load_checkpoint, save_checkpoint
 from posecov.learn.export import Exported, degrees_of_freedom, export, load_model
 from posecov.learn.parity_crops import parity_crops

@@ -16,14 +16,15 @@ import numpy as np
 import torch
 
 from posecov import law, metrics
-from posecov.coordinates import flatten
 from posecov.errors import PosecovError
 from posecov.geometry import crop_map
 from posecov.law import Law
-from posecov.learn.calibration import calibrate, shrink
+from posecov.learn.build import build_model
+from posecov.learn.calibration import calibrate_law, calibrated_law
 from posecov.learn.checkpoint import load_checkpoint, part
 from posecov.learn.config import TrainConfig, check
-from posecov.learn.covariance_training import Cached, law_degrees, make_pseudo_labels, predict, term_shares, train_covariance
+from posecov.learn.covariance_head import Covariance
+from posecov.learn.covariance_training import Cached, law_of, make_pseudo_labels, predict, term_shares, train_covariance
 from posecov.learn.datasets import Record, read_lsp
 from posecov.learn.experiments.cells import Options, progress, run_cell
 from posecov.learn.features import FeatureSet, extract_features
@@ -32,6 +33,7 @@ from posecov.learn.mean_training import load_mean
 from posecov.learn.model import PoseModel
 from posecov.learn.run import Run
 from posecov.learn.training import cache, data_root_of, fingerprint, load_people, prepare
+from posecov.mixture import Mixture
 from posecov.skeleton import Skeleton, load_skeleton
 
 log = logging.getLogger(__name__)
@@ -63,6 +65,7 @@ _HYBRID = ("wasserstein-procrustes", "nll")
 _BY_KL = ("wasserstein-procrustes", "kl")
 _OWN = 0.85  # of 0.5, 0.7 and 0.85 the best on the validation people
 _OURS = ("wasserstein-procrustes", "student-t")
+_MIXTURE = ("wasserstein-procrustes", "student-t-mixture")
 _TARGETS: Mapping[str, Any] = {"source": "targets"}
 VARIANTS: Mapping[str, Variant] = {
     # The papers': Gaussian, a freely predicted factor.
@@ -92,6 +95,8 @@ VARIANTS: Mapping[str, Variant] = {
     # Ours: Student-t, ellipses around a learned correlation.
     "ours": Variant(_OURS, "correlation"),
     "ours without phase 1": Variant(("", "student-t"), "correlation"),
+    "ours, mixture over exchanges": Variant(_MIXTURE, "correlation"),
+    "ours, mixture, without phase 1": Variant(("", "student-t-mixture"), "correlation"),
     "ours, targets": Variant(_OURS, "correlation", pseudo=_TARGETS),
     "ours, shuffled neighbours": Variant(_OURS, "correlation", pseudo={"shuffled": True}),
     "ours without J J^T": Variant(_OURS, "correlation", (0.0, 0.05)),
@@ -179,9 +184,10 @@ def prepare_setting(options: PoseOptions) -> Setting:
     if facts.get("part") == "mean" and not facts["finished"]:
         raise PosecovError(f"{source}: its mean is not finished; run tools/train.py again")
     config = TrainConfig.from_dict(facts["config"], str(source))
+    # A mixture sees a little more of a person than a single law does: what is cached serves both.
     covariance = dataclasses.replace(
         config.covariance, views=options.views, mean_head=options.mean_head, phase1_epochs=0,
-        batch=options.batch, lr=options.lr, weight_decay=options.weight_decay,
+        phase2_epochs=1, phase2_loss="student-t-mixture", batch=options.batch, lr=options.lr, weight_decay=options.weight_decay,
     )  # fmt: skip
     data = dataclasses.replace(config.data, root=data_root_of(config, options.data_root))
     config = dataclasses.replace(config, covariance=covariance, data=data, threads=options.threads)
@@ -191,7 +197,7 @@ def prepare_setting(options: PoseOptions) -> Setting:
         # A part of the run's own split: a limit on everybody would draw it anew, with people that the mean has seen.
         people = people._replace(covariance=people.covariance[:: max(1, len(people.covariance) // 600)])
     test = read_lsp(Path(config.data.root) / "lsp", "test")[: 200 if options.quick else None]
-    model = PoseModel(config.model, len(skeleton), pretrained=False)
+    model = build_model(config, skeleton)
     load_mean(model, part("average" if facts["part"] == "mean" else "model", tensors))
     cached = fewer(cache(Run(config, options.folder("pose")), model, skeleton, people, device), options.people)
     seen = extract_features(model, config, skeleton, test, 0, device)
@@ -228,7 +234,7 @@ def configure(config: TrainConfig, variant: Variant, seed: int, options: PoseOpt
 def _one(config: TrainConfig, setting: Setting, roots: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Train one variant and judge it."""
     check(config)
-    model = PoseModel(config.model, setting.model.joints, pretrained=False)
+    model = build_model(config, setting.skeleton)
     load_mean(model, setting.model.state_dict())
     own = None
     if any(loss_named(name).pseudo for name in config.covariance.losses):
@@ -253,15 +259,12 @@ def judge(model: PoseModel, config: TrainConfig, setting: Setting) -> dict[str, 
         for paired comparisons; their means ``nll``, ``nll_calibrated``, ``tac``; ``mse`` per coordinate; ``coverage`` after the
         same calibration on the validation people; ``rank_correlation``; shares of the trace.
     """
-    nu = law_degrees(model.covariance_head, config.covariance)
     mean, predicted = predict(model, setting.seen, config.covariance)
-    scatter = predicted.scatter.double().numpy()
-    values = np.where(
-        np.repeat(setting.seen.labelled.numpy(), 2, axis=1), flatten(setting.seen.points).double().numpy(), np.nan
-    )
+    values = setting.seen.values()
     # From crop pixels to picture pixels: NLL shifts by the log of the scale, TAC scales with it.
     scale = np.array([crop_map(r.box, config.model.input_size, config.model.padding).scale for r in setting.test])
-    people, calibrated = Law(mean, scatter, nu), _calibrated(model, config, setting, mean, scatter, nu)
+    people = law_of(model, mean, predicted, config.covariance)
+    calibrated = _calibrated(model, config, setting, mean, predicted)
     nll, then = (metrics.nll_per_person(each, values, 1.0 / scale) for each in (people, calibrated))
     tac = metrics.tac_errors(people, values) / scale[:, None]
     squared = np.square((values - mean) / scale[:, None])
@@ -283,11 +286,11 @@ def judge(model: PoseModel, config: TrainConfig, setting: Setting) -> dict[str, 
 
 
 def _calibrated(
-    model: PoseModel, config: TrainConfig, setting: Setting, mean: np.ndarray, scatter: np.ndarray, nu: float
-) -> Law:
+    model: PoseModel, config: TrainConfig, setting: Setting, mean: np.ndarray, predicted: Covariance
+) -> Law | Mixture:
     """The law of the test people with the constants that the validation people ask for."""
     validation = setting.cached.validation
-    theirs, predicted = predict(model, validation, config.covariance)
-    found = calibrate(validation.residuals(theirs), predicted.scatter.double().numpy(), nu)
-    rows = np.repeat(found.factor, 2)
-    return Law(mean, shrink(scatter, found.shrinkage) * rows[:, None] * rows, found.degrees_of_freedom)
+    theirs, seen = predict(model, validation, config.covariance)
+    people = law_of(model, theirs, seen, config.covariance)
+    found = calibrate_law(people, validation.values())
+    return calibrated_law(law_of(model, mean, predicted, config.covariance), found)

@@ -15,13 +15,17 @@ class Prediction(NamedTuple):
 
     Attributes:
         mean: (..., D).
-        covariance: (..., D, D), for "student-t" the scatter; its diagonal is all that diagonal losses read.
+        covariance: (..., D, D), for the Student-t's the scatter; its diagonal is all that diagonal losses read.
         factor: (..., D, R) of the covariance, for "nll-precision" of the precision.
+        log_weights: (..., K) of the exchanges, for "student-t-mixture".
+        orders: (K, D) of the coordinates under each exchange, for "student-t-mixture".
     """
 
     mean: Tensor
     covariance: Tensor | None = None
     factor: Tensor | None = None
+    log_weights: Tensor | None = None
+    orders: Tensor | None = None
 
 
 class Target(NamedTuple):
@@ -41,7 +45,7 @@ class Target(NamedTuple):
 
 
 class LossFunction(Protocol):
-    """Degrees of freedom are for "student-t", which needs them; the others ignore them. Returns (...), one per sample."""
+    """Degrees of freedom are for the Student-t's, which need them; others ignore them. Returns (...), one per sample."""
 
     def __call__(self, prediction: Prediction, target: Target, degrees_of_freedom: Tensor | None = None) -> Tensor: ...
 
@@ -89,6 +93,15 @@ def _student_t(prediction: Prediction, target: Target, degrees_of_freedom: Tenso
     return likelihood.student_t_nll(target.values - prediction.mean, _covariance(prediction), target.rows, nu)
 
 
+def _student_t_mixture(prediction: Prediction, target: Target, degrees_of_freedom: Tensor | None = None) -> Tensor:
+    nu = _given(degrees_of_freedom, "degrees_of_freedom", "student-t-mixture needs a tensor")
+    hint = "student-t-mixture needs a network that weighs exchanges of left and right"
+    weights, orders = (_given(getattr(prediction, name), f"prediction.{name}", hint) for name in ("log_weights", "orders"))
+    return likelihood.student_t_mixture_nll(
+        target.values, prediction.mean, _covariance(prediction), target.rows, nu, weights, orders
+    )
+
+
 def _kl(prediction: Prediction, target: Target, degrees_of_freedom: Tensor | None = None) -> Tensor:
     """Without the constant ln det P: pseudo-labels may be singular."""
     root = _root(target).double()
@@ -121,6 +134,7 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
         "beta-nll": Loss(_beta_nll, "diagonal", False),
         "faithful": Loss(_faithful, "covariance", False),
         "student-t": Loss(_student_t, "covariance", False),
+        "student-t-mixture": Loss(_student_t_mixture, "covariance", False),
         "kl": Loss(_kl, "covariance", True),
         "wasserstein-bound": Loss(_bound, "covariance", True),
         "wasserstein-symmetric": Loss(_symmetric, "covariance", True),

@@ -55,6 +55,39 @@ def student_t_nll(residual: Tensor, scatter: Tensor, rows: Tensor | None, degree
     return _elliptical_nll(residual, scatter, rows, degrees_of_freedom, "scatter")
 
 
+def student_t_mixture_nll(
+    values: Tensor,
+    mean: Tensor,
+    scatter: Tensor,
+    rows: Tensor | None,
+    degrees_of_freedom: Tensor | None,
+    log_weights: Tensor,
+    orders: Tensor,
+) -> Tensor:
+    """Negative log-likelihood of a mixture over exchanges of coordinates, ``-log sum_k w_k t(P_k y; mu, S, nu)``.
+
+    P_k is its own inverse and moves no volume. A coordinate without a label moves with its partner. See `posecov.mixture`.
+
+    Args:
+        values: (..., D) y; anything, also NaN, where there is no label.
+        mean: (..., D) mu.
+        scatter: (..., D, D) S.
+        rows: (..., D) bool or None.
+        degrees_of_freedom: nu, scalar; None for Gaussians.
+        log_weights: (..., K) log w, normalised.
+        orders: (K, D) P_k y = y[orders[k]].
+
+    Returns:
+        (...) nats.
+    """
+    residual = values[..., orders] - mean.unsqueeze(-2)
+    # With all labels there, one factorisation serves all components.
+    moved = None if rows is None or bool(rows.all()) else rows[..., orders]
+    each = student_t_nll(residual, scatter.unsqueeze(-3), moved, degrees_of_freedom)
+    check(log_weights.double().sum(-1), {"log_weights": log_weights})
+    return -torch.logsumexp(log_weights.double() - each, dim=-1)
+
+
 def nll_precision(residual: Tensor, factor: Tensor, rows: Tensor | None = None) -> Tensor:
     """Gaussian negative log-likelihood from a factor F of the precision, ``S^-1 = F F^T``: nothing is inverted.
 

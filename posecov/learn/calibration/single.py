@@ -1,46 +1,16 @@
-"""Calibration of a trained covariance on people that trained nothing."""
+"""Calibration of a single Student-t, or Gaussian."""
 
 import math
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import torch
 from scipy import optimize
 
 from posecov import law
 from posecov.coordinates import joint_blocks, unflatten
 from posecov.errors import PosecovError
-from posecov.learn.checkpoint import flatten_state, save_checkpoint
-from posecov.learn.export import degrees_of_freedom as model_degrees
-from posecov.learn.export import load_model
-from posecov.learn.features import extract_features
-from posecov.learn.training import load_people, prepare
-from posecov.skeleton import load_skeleton
+from posecov.learn.calibration.found import JOINT_SPREAD, MASSES, PRICE, Calibration, shrink
 
-MASSES = np.array([0.5, 0.68, 0.9, 0.95])
-# Spread of each joint's log factor about the common one, as a prior: 500 people say little about one joint alone.
-_JOINT_SPREAD = 0.1
 _SHRINKAGES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
-_PRICE = 0.2  # nats per person
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """What calibration found.
-
-    Attributes:
-        factor: (J,) on each joint's sigma.
-        shrinkage: of the correlations between joints, 0 to 1.
-        degrees_of_freedom: of the law; inf stays Gaussian.
-        before: NLL per person before, after: and with it; on the same people.
-    """
-
-    factor: np.ndarray
-    shrinkage: float
-    degrees_of_freedom: float
-    before: float
-    after: float
 
 
 def calibrate(residuals: np.ndarray, scatter: np.ndarray, degrees_of_freedom: float) -> Calibration:
@@ -60,14 +30,8 @@ def calibrate(residuals: np.ndarray, scatter: np.ndarray, degrees_of_freedom: fl
     """
     fits = [fit(residuals, scatter, degrees_of_freedom, shrinkage) for shrinkage in _SHRINKAGES]
     likeliest = min(found.after for found, _ in fits)
-    affordable = [(deviation, found) for found, deviation in fits if found.after <= likeliest + _PRICE]
+    affordable = [(deviation, found) for found, deviation in fits if found.after <= likeliest + PRICE]
     return min(affordable, key=lambda pair: pair[0])[1]
-
-
-def shrink(scatter: np.ndarray, shrinkage: float) -> np.ndarray:
-    """Matrices (..., 2J, 2J) with correlations between joints multiplied by 1 - shrinkage; each joint's own block stays."""
-    joints = scatter.shape[-1] // 2
-    return scatter * (1 - shrinkage + shrinkage * np.kron(np.eye(joints), np.ones((2, 2))))
 
 
 def fit(residuals: np.ndarray, scatter: np.ndarray, degrees_of_freedom: float, shrinkage: float) -> tuple[Calibration, float]:
@@ -110,7 +74,7 @@ def fit(residuals: np.ndarray, scatter: np.ndarray, degrees_of_freedom: float, s
         rows = np.repeat(factor, 2)
         # |D S D| and r^T (D S D)^-1 r with D on the diagonal: scale the residuals instead of every matrix.
         nll = law.negative_log_likelihood(residuals / rows, scatter, nu) + (joint_present * 2 * np.log(factor)).sum(axis=1)
-        return float(nll.mean() + np.square(parameters[2:] / _JOINT_SPREAD).sum() / (2 * count))
+        return float(nll.mean() + np.square(parameters[2:] / JOINT_SPREAD).sum() / (2 * count))
 
     start = np.zeros(2 + size // 2)
     start[1] = 0.0 if gaussian else np.log(degrees_of_freedom - 2.0)
@@ -159,42 +123,3 @@ def match_coverage(residuals: np.ndarray, scatter: np.ndarray, degrees_of_freedo
         if deviations[place] < best[0]:
             best = (float(deviations[place]), float(factors[place]), float(nu))
     return best[1], best[2], best[0]
-
-
-def calibrate_checkpoint(checkpoint: Path, out: Path, data_root: str) -> Calibration:
-    """Calibrate a run's best checkpoint on the run's validation people, and write the calibrated checkpoint.
-
-    Raises:
-        PosecovError: not a trained checkpoint, calibrated already, or the data is not there.
-    """
-    if out.exists() and out.samefile(checkpoint):
-        raise PosecovError(f"{out}: give the calibrated checkpoint another name; the run's own must stay")
-    model, config, facts = load_model(checkpoint)
-    if facts["part"] == "calibrated":
-        raise PosecovError(f"{checkpoint}: calibrated already; calibrate the run's best.safetensors")
-    device = prepare(config)
-    seen = extract_features(model, config, load_skeleton(config.skeleton), load_people(config, data_root).validation, 0, device)
-    with torch.inference_mode():
-        scatter = model.to("cpu").covariance_head(seen.features).scatter.double().numpy()
-    found = calibrate(seen.residuals(), scatter, model_degrees(model, config))
-    head = model.covariance_head
-    with torch.no_grad():
-        head.calibration.copy_(torch.from_numpy(found.factor))
-        head.shrinkage.fill_(found.shrinkage)
-        if math.isfinite(found.degrees_of_freedom):
-            head.log_degrees.fill_(math.log(found.degrees_of_freedom - 2.0))
-    description = {
-        "recipe": config.name.removeprefix("posecov-"),
-        "data": list(config.data.datasets),
-        "epochs": {
-            "mean": config.mean.epochs,
-            "wasserstein": config.covariance.phase1_epochs,
-            "nll": config.covariance.phase2_epochs,
-        },
-        "calibrated": True,
-        "calibrated_on": f"{len(seen.labelled)} people of {config.data.validation_from} that only chose the epoch",
-        "validation_nll": {"before": found.before, "after": found.after},
-    }
-    facts = facts | {"part": "calibrated", "description": description}
-    save_checkpoint(out, flatten_state("model", model.state_dict()), facts)
-    return found
