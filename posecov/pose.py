@@ -331,7 +331,9 @@ def law_of_poses(poses: Sequence[Pose]) -> law.Law | Mixture:
         PosecovError: none, or poses that have no law in common.
     """
     if not poses or any(pose.known or pose.skeleton != poses[0].skeleton for pose in poses):
-        raise PosecovError("only the laws of poses of one skeleton without known joints can be put together, and of at least one")
+        raise PosecovError(
+            "only the laws of poses of one skeleton without known joints can be put together, and of at least one"
+        )
     freedoms = np.array([pose.degrees_of_freedom for pose in poses])
     nu = float(freedoms[0]) if (freedoms == freedoms[0]).all() else freedoms
     parts = [pose.components for pose in poses if pose.components is not None]
@@ -339,9 +341,8 @@ def law_of_poses(poses: Sequence[Pose]) -> law.Law | Mixture:
         means = coordinates.flatten(np.stack([pose.keypoints for pose in poses]))
         return law.Law.from_covariance(means, np.stack([pose.covariance for pose in poses]), nu)
     first = parts[0]
-    if len(parts) < len(poses) or any(
-        part.components != first.components or not np.array_equal(part.orders, first.orders) for part in parts
-    ):
+    kinds = {(part.components, None if part.orders is None else part.orders.tobytes()) for part in parts}
+    if len(parts) < len(poses) or len(kinds) > 1:
         raise PosecovError("the laws of these poses have different components and cannot be put together")
     weights, means, scatter = (np.stack([getattr(part, key) for part in parts]) for key in ("weights", "means", "scatter"))
     return Mixture(weights, means, scatter, nu, first.orders)
