@@ -37,8 +37,9 @@ def confusion_figures(people: Mixture, values: np.ndarray, names: Sequence[str],
         mean responsibility ``found``, their ``difference`` with its bootstrap interval, the share ``likeliest``, the share
         ``decided`` of people with a responsibility of `DECIDED` for one of them or for none; ``rank_correlation`` of the
         probability predicted and found. ``bins``: people in order of the probability predicted, in up to ten bins of equally
-        many: how many ``people``, ``predicted``, ``found``, the ``standard_error`` of found minus predicted (None for one
-        person), ``likeliest``. ``calibration_error``: the mean over people of the bins' distance of found from predicted.
+        many: how many ``people``, ``predicted``, ``found``, ``likeliest``, and the ``standard_error`` of found minus predicted
+        for a law that is right (that of labels which always decide, the largest). ``calibration_error``: the mean over people of
+        the bins' distance of found from predicted.
     """
     weights, found = people.weights, people.responsibilities(values)
     best = found.argmax(axis=1)
@@ -47,7 +48,8 @@ def confusion_figures(people: Mixture, values: np.ndarray, names: Sequence[str],
     count = len(values)
     bins = []
     for members in np.array_split(np.argsort(predicted, kind="stable"), max(1, min(_BINS, count // _LEAST))):
-        spread = gap[members].std(ddof=1) / np.sqrt(len(members)) if len(members) > 1 else np.nan
+        # Of the prediction, not of what is found: a bin of rare exchanges may hold none, which has no spread.
+        spread = np.sqrt((predicted[members] * (1 - predicted[members])).sum()) / len(members)
         bins.append(
             {
                 "people": len(members),

@@ -156,7 +156,7 @@ def _confusion(people: Law | Mixture, values: np.ndarray, names: Sequence[str], 
 def _pck(errors: np.ndarray, torso: np.ndarray, sizes: np.ndarray, joints: Sequence[str]) -> dict[str, Any]:
     """At 0.2 of the torso, over people who have one; where nobody has, at `BOX_THRESHOLD` of the person's size."""
     alone = np.isnan(torso).all()
-    threshold, unit, name = (BOX_THRESHOLD, sizes, "person's box") if alone else (0.2, torso, "torso")
+    threshold, unit, name = (BOX_THRESHOLD, sizes, "box") if alone else (0.2, torso, "torso")
     per_joint, mean_pck = metrics.pck(errors, unit, threshold)
     return {
         "threshold": threshold,

@@ -187,10 +187,8 @@ def _confusion(report: dict[str, Any]) -> "Figure":
     figure, (axes,) = _figure(1, 1, 4.6, 4.3)
     style = STYLES["model"]
     axes.plot([0, 1], [0, 1], color=_GREY, linewidth=1)
-    axes.errorbar(
-        predicted, found, yerr=1.96 * np.nan_to_num(error), color=style["color"], marker="o", markersize=5, linewidth=1.6
-    )
-    reach = 1.1 * max(0.05, *predicted, *(found + 1.96 * np.nan_to_num(error)))
+    axes.errorbar(predicted, found, yerr=1.96 * error, color=style["color"], marker="o", markersize=5, linewidth=1.6)
+    reach = 1.1 * max(0.05, *predicted, *(found + 1.96 * error))
     axes.set(xlim=(0, min(1, reach)), ylim=(0, min(1, reach)), aspect="equal")
     axes.set(xlabel="probability of an exchange, predicted", ylabel="found, mean responsibility")
     _percents(axes.xaxis)

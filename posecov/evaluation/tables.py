@@ -177,7 +177,7 @@ def confusion_table(report: dict[str, Any]) -> Table:
     """People by the predicted probability of an exchange; a star more than two standard errors away."""
     table = Table(["probability of an exchange, predicted", "people", "found", "likeliest once labels are known"])
     for row in report["confusion"]["bins"]:
-        far = row["standard_error"] is not None and abs(row["found"] - row["predicted"]) > 2 * row["standard_error"]
+        far = abs(row["found"] - row["predicted"]) > 2 * row["standard_error"]
         found = f"{percent_of(row['found'], 1)} %{' *' if far else ''}"
         table.rows.append(
             [f"{percent_of(row['predicted'], 1)} %", str(row["people"]), found, f"{percent_of(row['likeliest'], 1)} %"]
@@ -261,7 +261,7 @@ def _unit_words(report: dict[str, Any]) -> list[str]:
     pck = report["pck"]
     if pck["unit"] != "torso":
         return [
-            f"Nobody's torso is known: PCK counts joints closer than {pck['threshold']:g} of the {pck['unit']}, longer side."
+            f"Nobody's torso is known: PCK counts joints closer than {pck['threshold']:g} of the person's box, its longer side."
         ]
     if pck["people"] < report["people"]:
         return [f"PCK is about the {pck['people']} people whose torso is known."]

@@ -51,7 +51,7 @@ def test_figures_tables_and_report(tool, tmp_path, monkeypatch, capsys):
     people = records(tmp_path)
     nobody = np.zeros(14, dtype=bool)
     empty = Record("made/empty", people[0].image, np.full((14, 2), np.nan), nobody, nobody, np.zeros(4))
-    monkeypatch.setattr(tool, "read_lsp", lambda root, split: [empty, *people])
+    monkeypatch.setattr(tool, "read_lsp", lambda root, split, problems: [empty, *people])
     out = tmp_path / "out"
     options = tool.Options(WEIGHTS, tmp_path, json=out / "figures.json", report=out / "page", shown=2, draws=32, threads=1)
     tool.main(options)
@@ -73,7 +73,7 @@ def test_figures_tables_and_report(tool, tmp_path, monkeypatch, capsys):
 
 def test_without_pycocotools_one_line_says_so(tool, tmp_path, monkeypatch, caplog):
     people = records(tmp_path, 2)
-    monkeypatch.setattr(tool, "read_lsp", lambda root, split: people)
+    monkeypatch.setattr(tool, "read_lsp", lambda root, split, problems: people)
     monkeypatch.setattr(oks, "available", lambda: False)
     tool.main(tool.Options(WEIGHTS, tmp_path, json=tmp_path / "figures.json", draws=32, threads=1))
     assert [r.message for r in caplog.records if "pycocotools" in r.message] == [
@@ -93,7 +93,7 @@ def test_without_pycocotools_one_line_says_so(tool, tmp_path, monkeypatch, caplo
     ],
 )
 def test_what_cannot_be_evaluated_is_one_line(tool, tmp_path, monkeypatch, people, changes, message):
-    monkeypatch.setattr(tool, "read_lsp", lambda root, split: people)
+    monkeypatch.setattr(tool, "read_lsp", lambda root, split, problems: people)
     with pytest.raises(PosecovError, match=message) as caught:
         tool.main(tool.Options(WEIGHTS, tmp_path, **changes))
     assert "\n" not in str(caught.value)
