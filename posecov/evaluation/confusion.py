@@ -38,8 +38,8 @@ def confusion_figures(people: Mixture, values: np.ndarray, names: Sequence[str],
         ``decided`` of people with a responsibility of `DECIDED` for one of them or for none; ``rank_correlation`` of the
         probability predicted and found. ``bins``: people in order of the probability predicted, in up to ten bins of equally
         many: how many ``people``, ``predicted``, ``found``, ``likeliest``, and the ``standard_error`` of found minus predicted
-        for a law that is right (that of labels which always decide, the largest). ``calibration_error``: the mean over people of
-        the bins' distance of found from predicted.
+        for a law that is right (that of labels which always decide, the largest). ``calibration_error``: the mean over people
+        of the bins' distance of found from predicted.
     """
     weights, found = people.weights, people.responsibilities(values)
     best = found.argmax(axis=1)
