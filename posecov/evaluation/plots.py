@@ -216,7 +216,7 @@ def _legend(figure: "Figure", axes: "Axes", report: dict[str, Any], *, lines: bo
         handles.append(Patch(color=_BAND, label="where a calibrated law lies, 19 times of 20"))
     known = {handle.get_label() for handle in handles}
     handles += [h for h, label in zip(*axes.get_legend_handles_labels(), strict=True) if label not in known]
-    figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), fontsize=9.5, handlelength=2.4)
+    figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 4), fontsize=9.5, handlelength=2.4)
 
 
 def _band(axes: "Axes", nominal: np.ndarray, count: int) -> None:
@@ -243,8 +243,9 @@ def _floats(values: Any) -> np.ndarray:
 
 
 def _percents(axis: Any) -> None:
-    from matplotlib.ticker import PercentFormatter
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+    axis.set_major_locator(MaxNLocator(6))
     axis.set_major_formatter(PercentFormatter(1.0))
 
 

@@ -8,8 +8,9 @@ Two keep its family of laws too (one Student-t, or one Gaussian if its degrees o
   scatter of the standardised residuals and the degrees of freedom are fitted by maximum likelihood. Its diagonal is free, so
   that this rival may also rescale each of the model's sigmas by one factor.
 
-A model whose law is a mixture over exchanges of left and right meets both as they are, single laws around its second moments,
-and two more that are mixtures themselves:
+A model whose law is a mixture over exchanges of left and right meets both, single laws as they are, and two more that are
+mixtures themselves. Its sigmas for the constant correlation are those of its second moments, which hold the exchanges, or those
+of its leading component, which do not: whichever gives the rival the better likelihood on the very people that it is judged on.
 
 - **average weights**: the model's law with the mean of its weights for everybody. Nothing is fitted. What is left is what the
   picture's own weights are worth.
@@ -176,7 +177,11 @@ def constant_covariance_rival(people: Law | Mixture, values: np.ndarray, sizes: 
 
 def constant_correlation_rival(people: Law | Mixture, values: np.ndarray, folds: int = 2) -> Law:
     """The people's law with their own sigmas around one constant matrix, fitted across folds (see the module)."""
-    return _across_folds(people, values, np.sqrt(np.diagonal(people.covariance, axis1=-2, axis2=-1)), folds)
+    squares = [people.covariance]
+    if isinstance(people, Mixture) and people.components > 1:
+        squares.append(people.scatter[:, 0])
+    found = [_across_folds(people, values, np.sqrt(np.diagonal(one, axis1=-2, axis2=-1)), folds) for one in squares]
+    return min(found, key=lambda rival: rival.negative_log_likelihood(values).mean())
 
 
 def average_weights_rival(people: Mixture) -> Mixture:

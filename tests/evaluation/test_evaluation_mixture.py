@@ -159,6 +159,17 @@ def test_nothing_near_the_mixtures_fit_is_likelier(dof):
     np.testing.assert_allclose(again, scatter, atol=0.01)
 
 
+def test_the_single_rival_takes_the_better_of_the_mixtures_sigmas():
+    of = crowd(400)
+    people, values = of["people"], metrics.label_values(of["truth"], of["labelled"])
+    found = evaluation.constant_correlation_rival(people, values).negative_log_likelihood(values).mean()
+    # As the rivals of single laws with either sigmas.
+    kinds = (Law(people.mean, people.scatter[:, 0], 5.0), Law.from_covariance(people.mean, people.covariance, 5.0))
+    either = [evaluation.constant_correlation_rival(one, values).negative_log_likelihood(values).mean() for one in kinds]
+    assert abs(either[0] - either[1]) > 0.1
+    assert found == pytest.approx(min(either), abs=1e-4)
+
+
 def test_the_mixture_rival_sees_only_the_other_half_and_the_models_weights():
     of = crowd(300)
     people, values = of["people"], metrics.label_values(of["truth"], of["labelled"])
