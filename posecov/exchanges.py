@@ -54,6 +54,34 @@ def exchanges_of(skeleton: Skeleton) -> tuple[Exchange, ...]:
     return tuple(Exchange(name, permutation) for permutation, name in found.items())
 
 
+@dataclass(frozen=True)
+class LimbPair:
+    """A limb and its mirror limb.
+
+    Attributes:
+        name: for people, such as ``leg``.
+        joints: indices of the joints of both, from the trunk outwards.
+        ends: indices of those among them that nothing lies beyond, such as the ankles.
+    """
+
+    name: str
+    joints: tuple[int, ...]
+    ends: tuple[int, ...]
+
+
+def limb_pairs(skeleton: Skeleton) -> tuple[LimbPair, ...]:
+    """The limbs that hang from the trunk, by the rule above. None for a skeleton without flip pairs."""
+    pairs = [(skeleton.index(a), skeleton.index(b)) for a, b in skeleton.flip_pairs]
+    parents = _parents(skeleton, pairs)
+    found = []
+    for root in (pair for pair, parent in enumerate(parents) if parent is None):
+        members = _beyond(parents, root)
+        joints = tuple(joint for member in members for joint in pairs[member])
+        ends = tuple(joint for member in members if member not in parents for joint in pairs[member])
+        found.append(LimbPair(_name(skeleton, members), joints, ends))
+    return tuple(found)
+
+
 def coordinate_orders(exchanges: Sequence[Exchange]) -> np.ndarray:
     """(K, 2J) orders of the coordinates: P_k y = y[orders[k]]."""
     return np.stack([coordinates.rows(exchange.permutation) for exchange in exchanges])

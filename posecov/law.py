@@ -318,6 +318,14 @@ class Law:
         scatter = scatter_from_covariance(covariance, degrees_of_freedom)
         return cls(np.asarray(mean, dtype=np.float64), scatter, degrees_of_freedom)
 
+    def __len__(self) -> int:
+        return len(self.mean) if self.mean.ndim > 1 else 1
+
+    def __getitem__(self, people: int | slice | np.ndarray) -> "Law":
+        """The law of one person or of some people of a batch (N,)."""
+        nu = self.degrees_of_freedom if np.ndim(self.degrees_of_freedom) == 0 else np.asarray(self.degrees_of_freedom)[people]
+        return Law(self.mean[people], self.scatter[people], nu)
+
     @property
     def covariance(self) -> np.ndarray:
         """Second moments (..., D, D) about the mean."""

@@ -108,7 +108,7 @@ def energy_scores(
 
     Estimator: draws come in chunks of 32. The first expectation is the mean over a chunk's draws, the second the mean over the
     pairs of each draw with the next in its chunk, the last with the first: both unbiased. Laws that are compared must have the
-    same shape and seed: they are then drawn from the same normal deviates, and most of the noise leaves their difference.
+    same shape and seed: they are then drawn from the same normal deviates, and much of the noise leaves their difference.
 
     Args:
         people: the law of N people.
@@ -120,11 +120,11 @@ def energy_scores(
         (N,) over all labelled coordinates of a person together, (N, J) over each joint by itself, pixels, NaN where nothing is
         labelled; and (chunks, N), the chunks' own values of the first, to tell how much the draws matter.
     """
-    rng, size = np.random.default_rng(seed), 32
-    labelled = ~np.isnan(values)
+    size, labelled = 32, ~np.isnan(values)
     chunks, joints = [], []
-    for _ in range(max(1, -(-draws // size))):
-        drawn = people.sample(rng, size)
+    for chunk in range(max(1, -(-draws // size))):
+        # A generator for each chunk: laws of different families take different amounts from theirs.
+        drawn = people.sample(np.random.default_rng((seed, chunk)), size)
         away, apart = drawn - values, drawn - np.roll(drawn, 1, axis=0)
         squares = [np.square(coordinates.unflatten(np.where(labelled, v, 0.0))).sum(axis=-1) for v in (away, apart)]
         whole = [np.sqrt(s.sum(axis=-1)).mean(axis=0) for s in squares]

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -318,6 +318,34 @@ class Pose:
         if self.components is None or self.names[index] in self.known:
             return self.scatter[np.ix_(rows, rows)]
         return self.components.marginal(np.searchsorted(self._free, rows))
+
+
+def law_of_poses(poses: Sequence[Pose]) -> law.Law | Mixture:
+    """The law of N people in pixels, one after the other, as every question to many people at once wants it.
+
+    Args:
+        poses: at least one, of one skeleton, without a joint that is known; all single Student-t's, or all mixtures over the
+            same exchanges.
+
+    Raises:
+        PosecovError: none, or poses that have no law in common.
+    """
+    if not poses or any(pose.known or pose.skeleton != poses[0].skeleton for pose in poses):
+        raise PosecovError(
+            "only the laws of poses of one skeleton without known joints can be put together, and of at least one"
+        )
+    freedoms = np.array([pose.degrees_of_freedom for pose in poses])
+    nu = float(freedoms[0]) if (freedoms == freedoms[0]).all() else freedoms
+    parts = [pose.components for pose in poses if pose.components is not None]
+    if not parts:
+        means = coordinates.flatten(np.stack([pose.keypoints for pose in poses]))
+        return law.Law.from_covariance(means, np.stack([pose.covariance for pose in poses]), nu)
+    first = parts[0]
+    kinds = {(part.components, None if part.orders is None else part.orders.tobytes()) for part in parts}
+    if len(parts) < len(poses) or len(kinds) > 1:
+        raise PosecovError("the laws of these poses have different components and cannot be put together")
+    weights, means, scatter = (np.stack([getattr(part, key) for part in parts]) for key in ("weights", "means", "scatter"))
+    return Mixture(weights, means, scatter, nu, first.orders)
 
 
 def _numbers(value: Any, shape: tuple[int, ...], what: str) -> np.ndarray:

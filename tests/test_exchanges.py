@@ -4,7 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posecov.errors import PosecovError
-from posecov.exchanges import Exchange, coordinate_orders, exchanges_from_plain, exchanges_of, exchanges_to_plain
+from posecov.exchanges import (
+    Exchange,
+    coordinate_orders,
+    exchanges_from_plain,
+    exchanges_of,
+    exchanges_to_plain,
+    limb_pairs,
+)
 from posecov.skeleton import Skeleton, load_skeleton
 
 LEG, ARM = ("hip", "knee", "ankle"), ("shoulder", "elbow", "wrist")
@@ -90,3 +97,16 @@ def test_orders_of_coordinates_move_x_and_y_together():
 def test_what_are_no_exchanges_is_said():
     with pytest.raises(PosecovError, match="file 'exchanges' must exchange pairs"):
         exchanges_from_plain([{"name": "none", "permutation": [0, 0]}], 2, "file 'exchanges'")
+
+
+@pytest.mark.parametrize("name", ["lsp14", "mpii16", "coco17"])
+def test_limbs_hang_in_pairs_from_the_trunk(name):
+    skeleton = load_skeleton(name)
+    found = {
+        pair.name: ({skeleton.keypoints[j][2:] for j in pair.joints}, {skeleton.keypoints[j] for j in pair.ends})
+        for pair in limb_pairs(skeleton)
+    }
+    expected = {"leg": (set(LEG), {"r_ankle", "l_ankle"}), "arm": (set(ARM), {"r_wrist", "l_wrist"})}
+    assert found == (expected | {"eye-ear": ({"eye", "ear"}, {"r_ear", "l_ear"})} if name == "coco17" else expected)
+    assert all(len(pair.joints) == 2 * len({skeleton.keypoints[j][2:] for j in pair.joints}) for pair in limb_pairs(skeleton))
+    assert limb_pairs(Skeleton("hand", ("wrist", "tip"))) == ()

@@ -53,6 +53,24 @@ runpy.run_path({str(tool)!r}, run_name="__main__")
     assert done.stderr.strip() == f'{tool.stem}: torch is not installed; run pip install -e ".[train]"'
 
 
+def test_evaluation_does_without_what_training_needs():
+    code = """
+import runpy, sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "timm", "albumentations", "h5py"):
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Blocked())
+sys.argv = ["tools/evaluate.py", "--weights", "none.onnx", "--data-root", "nowhere", "--dataset", "coco-val"]
+runpy.run_path("tools/evaluate.py", run_name="__main__")
+"""
+    done = run(code)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.strip().splitlines()[-1] == "evaluate: none.onnx: no such file; give a posecov model (.onnx)"
+
+
 @pytest.mark.parametrize("code", ["import posecov", "from posecov import PoseEstimator, Pose, PosecovError"])
 def test_import_is_quick_and_light(code):
     timed = f"import sys, time; start = time.perf_counter(); {code}; print(time.perf_counter() - start, *sorted(sys.modules))"

@@ -13,8 +13,9 @@ from posecov import coordinates
 from posecov.errors import PosecovError
 from posecov.exchanges import coordinate_orders, exchanges_of
 from posecov.geometry import Similarity
+from posecov.law import Law
 from posecov.mixture import Mixture
-from posecov.pose import Pose
+from posecov.pose import Pose, law_of_poses
 from posecov.skeleton import Skeleton
 
 SKELETON = Skeleton(
@@ -210,3 +211,34 @@ def test_a_pose_in_the_pixels_of_another_frame_answers_the_same():
         assert mapped.components.components == one.components.components
         assert mapped.mass(frame.points(near)) == pytest.approx(one.mass(near), abs=0.01)
         assert mapped.probability_within("l_ankle", 10) == pytest.approx(one.probability_within("l_ankle", 5), abs=1e-4)
+
+
+@pytest.mark.parametrize("single", [True, False])
+def test_the_laws_of_several_poses_are_one_law(single):
+    shifted = [POINTS + 7 * n for n in range(3)]
+    if single:
+        poses = [Pose(points, (n + 1.0) * np.eye(10), SKELETON, 5.0) for n, points in enumerate(shifted)]
+    else:
+        poses = [make(points=points, seed=n, weights=np.roll(WEIGHTS, n)) for n, points in enumerate(shifted)]
+    people = law_of_poses(poses)
+    assert len(people) == 3
+    assert isinstance(people, Law if single else Mixture)
+    assert people.degrees_of_freedom == 5.0
+    values = coordinates.flatten(np.stack(shifted) + 3.0)
+    np.testing.assert_allclose(
+        people.mass(values), [pose.mass(point + 3.0) for pose, point in zip(poses, shifted, strict=True)]
+    )
+    np.testing.assert_allclose(people.covariance, [pose.covariance for pose in poses], rtol=1e-4, atol=1e-2)
+    np.testing.assert_allclose(people[1].mass(values[1]), people.mass(values)[1])
+    np.testing.assert_allclose(people[np.array([2, 0])].mean, people.mean[[2, 0]])
+
+
+def test_laws_that_have_nothing_in_common_are_not_put_together():
+    plain = Pose(POINTS, np.eye(10), SKELETON, 5.0)
+    for poses in ([], [make(), plain], [plain, plain.condition({"neck": POINTS[4]})]):
+        with pytest.raises(PosecovError, match="put together") as caught:
+            law_of_poses(poses)
+        assert "\n" not in str(caught.value)
+    mixed = law_of_poses([plain, Pose(POINTS, np.eye(10), SKELETON, math.inf)])
+    np.testing.assert_array_equal(mixed.degrees_of_freedom, [5.0, math.inf])
+    assert mixed[1].degrees_of_freedom == math.inf

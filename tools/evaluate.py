@@ -1,9 +1,14 @@
-"""Evaluate a model on the LSP test pictures, boxes from labels, through `PoseEstimator`.
+"""Evaluate a model on labelled people, boxes from annotations, through `PoseEstimator`.
 
     python tools/evaluate.py --weights weights/posecov-lsp14-small.onnx --dataset lsp --data-root DIR --json report.json
     python tools/evaluate.py --weights MODEL.onnx --data-root DIR --report out/report
+    python tools/evaluate.py --weights MODEL.onnx --dataset mine.json@photos --data-root DIR
 
-DIR holds ``lsp/joints.mat`` and ``lsp/images`` (or is that folder). The tables go to stdout, progress to stderr, every figure
+``lsp`` is LSP's test pictures (DIR holds ``lsp/joints.mat`` and ``lsp/images``, or is that folder); every other name means what
+it means in training. Joints are matched by name: those that the model has and the data do not are marginalised, the others
+left out. Boxes are those that training takes: the extent of the labelled joints, enlarged, and what an annotated box shows
+beyond. PCK is about people whose torso is known, from one shoulder to the opposite hip, either way; where nobody's is, it takes
+0.1 of the person's box. The tables go to stdout, progress to stderr, every figure
 to the JSON. ``--report`` writes a page with plots and the pictures that are worth a look (report.html, which needs nothing
 else), and the same as Markdown (report.md). It holds pictures of the data set: mind its terms. OKS AP and the report need
 ``pip install -e ".[evaluate]"``. Exit code 2 and one line on stderr when something is missing or wrong.
@@ -15,19 +20,17 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import tyro
 from rich.console import Console
 from rich.progress import track
 
-from posecov import Pose, PosecovError, PoseEstimator, coordinates, evaluation
+from posecov import Pose, PosecovError, PoseEstimator, evaluation
 from posecov.evaluation import oks, pictures
-from posecov.geometry import box_around
-from posecov.law import Law
-from posecov.learn.datasets import Record, read_lsp
+from posecov.learn.datasets import Problems, Reading, Record, onto_skeleton, read_datasets, read_lsp
 from posecov.output import prepare_folder, write_json
+from posecov.pose import law_of_poses
 from posecov.skeleton import Skeleton, load_skeleton
 
 log = logging.getLogger("evaluate")
@@ -41,8 +44,10 @@ class Options:
     """The .onnx file of a model."""
     data_root: Path
     """Folder that holds the data set's folder."""
-    dataset: Literal["lsp"] = "lsp"
-    """Which data set; lsp: pictures 1001 to 2000."""
+    dataset: str = "lsp"
+    """lsp: its pictures 1001 to 2000; else as in training: lspet, mpii, mpii-val, coco, coco-val, FILE.json[@FOLDER]."""
+    skip_bad: bool = False
+    """Leave out joints and people with annotations that cannot be right, instead of refusing them."""
     json: Path | None = None
     """Where to write every figure."""
     report: Path | None = None
@@ -52,7 +57,7 @@ class Options:
     threads: int | None = None
     """CPU threads of the network."""
     limit: int | None = None
-    """Only so many people, for a quick look. Fewer than four for each coordinate leave the rivals out."""
+    """Only so many people, for a quick look. When fewer than four for each coordinate are left, so are the rivals out."""
     folds: int = 2
     """Across which the rivals' constants are fitted."""
     resamples: int = 1000
@@ -67,38 +72,36 @@ def main(options: Options) -> None:
     estimator = PoseEstimator(options.weights, threads=options.threads)
     skeleton, metadata = estimator.metadata.skeleton, estimator.metadata
     records = read_people(options, skeleton)
-    boxes = np.stack([box_around(record.keypoints[record.labelled]) for record in records])
+    boxes = np.stack([record.box for record in records])
     poses = predict(estimator, records, boxes)
 
     truth = np.stack([record.keypoints for record in records])
     labelled = np.stack([record.labelled for record in records])
-    means, covariances = np.stack([pose.keypoints for pose in poses]), np.stack([pose.covariance for pose in poses])
+    people = law_of_poses(poses)
     sizes = boxes[:, 2:].max(axis=1)
     report = evaluation.evaluate(
-        means,
-        covariances,
+        people,
         truth,
         labelled,
         sizes,
         torso_lengths(skeleton, truth),
-        metadata.degrees_of_freedom,
-        skeleton.keypoints,
+        skeleton,
         scale=metadata.input_size / (metadata.padding * sizes),
-        limbs=skeleton.limb_indices,
         head=np.array([record.head_size for record in records]),
+        exchanges=[exchange.name for exchange in metadata.exchanges],
         folds=options.folds,
         resamples=options.resamples,
         draws=options.draws,
     )
-    people = Law.from_covariance(coordinates.flatten(means), covariances, metadata.degrees_of_freedom)
     files = [record.image for record in records]
-    report |= oks.figures(people, skeleton, truth, labelled, boxes, files)
+    areas = np.array([record.area for record in records])
+    report |= oks.figures(people, skeleton, truth, labelled, boxes, files, areas)
     digest = hashlib.sha256(options.weights.read_bytes()).hexdigest()
     source = {
         "model": metadata.name,
         "weights": options.weights.name,
         "sha256": digest,
-        "dataset": f"{options.dataset} test",
+        "dataset": "lsp test" if options.dataset == "lsp" else options.dataset,
     }
     if options.json is not None:
         write_json(options.json, {**source, "crop_side": metadata.input_size, "crop_padding": metadata.padding, **report})
@@ -131,18 +134,22 @@ def _check(options: Options) -> None:
 
 
 def read_people(options: Options, skeleton: Skeleton) -> list[Record]:
-    """The data set's labelled people with the joints of the model. Raises PosecovError when there are none."""
-    lsp = load_skeleton("lsp14")
-    if skeleton.keypoints != lsp.keypoints:
-        raise PosecovError(f"{options.weights}: its joints are those of {skeleton.name}, not those of LSP")
-    folder = options.data_root / options.dataset
-    found = read_lsp(folder if folder.is_dir() else options.data_root, "test")
-    records = [record for record in found if record.labelled.any()][: options.limit]
+    """The data set's people with the joints of the model. Raises PosecovError when there are none."""
+    problems = Problems()
+    if options.dataset == "lsp":
+        folder = options.data_root / "lsp"
+        folder = folder if folder.is_dir() else options.data_root
+        reading = Reading(read_lsp(folder, "test", problems), load_skeleton("lsp14").keypoints, folder / "joints.mat")
+        records = onto_skeleton(reading, skeleton, problems)
+    else:
+        records = read_datasets([options.dataset], options.data_root, skeleton, problems)
+    problems.settle(options.skip_bad)
     if not records:
         raise PosecovError(
-            f"{options.data_root}: nobody in data set {options.dataset} has a labelled joint; nothing to evaluate"
+            f"{options.data_root}: nobody in data set {options.dataset} has enough joints of skeleton {skeleton.name}; "
+            "nothing to evaluate"
         )
-    return records
+    return records[: options.limit]
 
 
 def predict(estimator: PoseEstimator, records: list[Record], boxes: np.ndarray) -> list[Pose]:
@@ -153,12 +160,22 @@ def predict(estimator: PoseEstimator, records: list[Record], boxes: np.ndarray) 
 
 
 def torso_lengths(skeleton: Skeleton, truth: np.ndarray) -> np.ndarray:
-    """(N,) pixels, NaN for people without the labels, and for everybody if the skeleton names no torso."""
+    """(N,) pixels, from one shoulder to the opposite hip, say; where a label is missing, the mirror joints' distance.
+
+    NaN for people without the labels, and for everybody if the skeleton names no torso.
+
+    Args:
+        skeleton: that names the two joints.
+        truth: (N, J, 2) pixels, NaN without a label.
+    """
     if skeleton.torso is None:
-        log.warning("skeleton %s names no torso; PCK of the torso is left out", skeleton.name)
+        log.warning("skeleton %s names no torso; PCK takes the person's box instead", skeleton.name)
         return np.full(len(truth), np.nan)
     first, second = skeleton.torso_indices
-    return np.linalg.norm(truth[:, first] - truth[:, second], axis=1)
+    ways = [
+        np.linalg.norm(points[:, first] - points[:, second], axis=1) for points in (truth, truth[:, skeleton.flip_permutation])
+    ]
+    return np.where(np.isnan(ways[0]), ways[1], ways[0])
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from posecov.model import PoseModel
 _CARD = """# {name}
 
 Keypoints with a full, calibrated joint covariance: {joints} joints ({skeleton}), {size} x {size} px crops, {megabytes:.1f} MB.
-Student-t law with {nu:.2f} degrees of freedom. SHA-256 `{sha}`.
+{law} with {nu:.2f} degrees of freedom. SHA-256 `{sha}`.
 
     from posecov import PoseEstimator
     estimator = PoseEstimator("weights/{name}.onnx")
@@ -84,7 +84,7 @@ and TAC in picture pixels as mean (range). The free term k3 carries the rest of 
 
 - One person per box. Sports people, mostly whole and in motion, about 150 px tall; small children, crowds, people seen from
   above or cut off by the picture's edge are rare in the data.
-- Swapped left and right limbs cause most large errors; a single Student-t does not say "or the other way round".
+- Swapped left and right limbs cause most large errors{swaps}.
 - Calibrated for boxes like those of labels (the extent of the joints, enlarged by 10 % of the longer side). Boxes that are
   much looser or tighter, and the search without boxes, make errors that it has not been calibrated for.
 - Far from the training data the covariance is a guess like the mean.
@@ -140,7 +140,13 @@ def _short_table(report: dict[str, Any], speed: dict[str, Any]) -> str:
         ("people inside their 50 / 68 / 90 / 95 % region", lambda f: _percents(f["coverage"]["joint"])),
         ("joints inside their 50 / 68 / 90 / 95 % ellipse", lambda f: _percents(f["coverage"]["per_joint"])),
     ]
-    names = {"model": "posecov", "constant_covariance": "constant covariance", "constant_correlation": "constant correlation"}
+    names = {
+        "model": "posecov",
+        "constant_covariance": "constant covariance",
+        "constant_correlation": "constant correlation",
+        "average_weights": "average weights",
+        "mixture_constant_correlation": "mixture, constant correlation",
+    }
     lines = [
         f"| LSP test, {report['people']} people | {' | '.join(names[law] for law in laws)} |",
         "|---" * (len(laws) + 1) + "|",
@@ -151,7 +157,14 @@ def _short_table(report: dict[str, Any], speed: dict[str, Any]) -> str:
         + f"\n\nPCK@0.2 of the torso {report['pck']['mean']:.3f}, mean error {report['mean_error']['pixels']:.1f} px; "
         f"one crop takes {speed['crop_ms']:.0f} ms on one CPU thread.\nThe rivals have the same means and their own law: "
         "one covariance for everybody, scaled by the person's size;\nand our sigmas with one correlation for everybody."
+        + (_MIXTURES if "average_weights" in laws else "")
     )
+
+
+_MIXTURES = (
+    " Those two are single Student-t's;\nthe others are mixtures over exchanges of left and right like ours, one with the same "
+    "weights, one with the same\ncorrelation for everybody."
+)
 
 
 def _percents(shares: dict[str, float]) -> str:
@@ -160,7 +173,7 @@ def _percents(shares: dict[str, float]) -> str:
 
 def _card(metadata: ModelMetadata, sha: str, weights: Path, figures: dict[str, Any]) -> str:
     ablation, speed, facts = figures["ablation"], figures["benchmark"], metadata.description
-    rows = []
+    several, rows = bool(metadata.exchanges), []
     for name, seeds in ablation["variants"].items():
         cells = [_range([f["nll"] for f in seeds.values()], 2), _range([f["tac"] for f in seeds.values()], 3)]
         shares = [f"{100 * statistics.mean(f[key] for f in seeds.values()):.1f} %" for key in ("k1_share", "k2_share")]
@@ -172,6 +185,10 @@ def _card(metadata: ModelMetadata, sha: str, weights: Path, figures: dict[str, A
         skeleton=metadata.skeleton.name,
         size=metadata.input_size,
         megabytes=weights.stat().st_size / 1e6,
+        law=f"Mixture of {len(metadata.exchanges)} Student-t's over exchanges of left and right"
+        if several
+        else "Student-t law",
+        swaps="" if several else '; a single Student-t does not say "or the other way round"',
         nu=metadata.degrees_of_freedom,
         sha=sha,
         data=" and ".join(name.upper() for name in facts["data"]),

@@ -1,4 +1,4 @@
-"""The figures of a model: keypoints, uncertainty, and the uncertainty figures of the two rivals (`rivals`)."""
+"""The figures of a model: keypoints, uncertainty, and the uncertainty figures of its rivals (`rivals`)."""
 
 import logging
 import math
@@ -9,26 +9,39 @@ import numpy as np
 
 from posecov import coordinates, law, metrics
 from posecov.errors import PosecovError
-from posecov.evaluation.rivals import RIVALS, constant_correlation_rival, constant_covariance_rival
+from posecov.evaluation.conditioning import conditioning_figures
+from posecov.evaluation.confusion import confusion_figures
+from posecov.evaluation.rivals import (
+    MIXTURE_RIVALS,
+    RIVALS,
+    average_weights_rival,
+    constant_correlation_rival,
+    constant_covariance_rival,
+    mixture_constant_correlation_rival,
+)
 from posecov.evaluation.uncertainty import Noise, People, band, differences, law_figures, mean
 from posecov.law import Law
+from posecov.mixture import Mixture
+from posecov.skeleton import Skeleton
 
 log = logging.getLogger(__name__)
 
 
+BOX_THRESHOLD = 0.1
+"""Of the longer side of a person's box, for PCK where nobody has a torso: that of Yang and Ramanan (2013) for whole people."""
+
+
 def evaluate(
-    means: np.ndarray,
-    covariances: np.ndarray,
+    people: Law | Mixture,
     truth: np.ndarray,
     labelled: np.ndarray,
     sizes: np.ndarray,
     torso: np.ndarray,
-    degrees_of_freedom: float,
-    joints: Sequence[str],
+    skeleton: Skeleton,
     *,
     scale: np.ndarray | float | None = None,
-    limbs: Sequence[tuple[int, int]] = (),
     head: np.ndarray | None = None,
+    exchanges: Sequence[str] = (),
     folds: int = 2,
     resamples: int = 1000,
     draws: int = 512,
@@ -37,17 +50,16 @@ def evaluate(
     """The report on a model.
 
     Args:
-        means: (N, J, 2) keypoints, picture pixels.
-        covariances: (N, D, D) second moments, pixels^2.
+        people: the model's law of N people, picture pixels, with more than 2 degrees of freedom.
         truth: (N, J, 2) true keypoints; what stands at joints without a label does not matter.
         labelled: (N, J) bool.
         sizes: (N,) size of each person in pixels: the longer side of the box.
-        torso: (N,) the unit of PCK in pixels; NaN leaves a person out of PCK and of the rank correlation in torsos.
-        degrees_of_freedom: of the model's law, more than 2.
-        joints: the J names.
+        torso: (N,) the unit of PCK in pixels; NaN leaves a person out of PCK and of the rank correlation in torsos. Where it is
+            NaN for everybody, PCK takes the size of the person instead (`BOX_THRESHOLD`).
+        skeleton: of the J joints; its limbs' vectors are covered or not, and its limb pairs conditioned.
         scale: (N,) or a number: pixels of some other frame per picture pixel, to report the NLL there too.
-        limbs: pairs of joint indices whose vectors' coverage is reported.
         head: (N,) sizes of heads that annotations give, pixels, NaN where they do not (`metrics.head_sizes`).
+        exchanges: names of the components of a mixture.
         folds: at least 2, across which the rivals' constants are fitted.
         resamples: of the bootstrap over people behind each interval.
         draws: of each person's law behind the energy score.
@@ -56,10 +68,12 @@ def evaluate(
     Returns:
         Nested dictionaries of plain numbers, strings and lists, ready for strict JSON (no number: None). Under "laws" the
         figures of the model and the rivals, with "difference" = model minus rival and its paired 95 % bootstrap interval:
-        NLL, TAC, energy score and sharpness are better below 0, rank correlation above. No rivals when there are fewer than
-        4 D people. Rank correlations are within joints, with sigma and error in torsos or in person sizes. Torsos come from
+        NLL, TAC, energy score and sharpness are better below 0, rank correlation above. No rivals, and the reason as
+        "rivals_missing", when fewer than 4 D people have one of the joints, D the coordinates that are labelled at all. Rank
+        correlations are within joints, with sigma and error in torsos or in person sizes. Torsos come from
         the labels and shrink when seen end on, for sigma and error alike, which gives even a constant covariance some
-        correlation.
+        correlation. "confusion" (`confusion`) is about a mixture's exchanges and None for a single law; "conditioning"
+        (`conditioning`) is empty for a skeleton without flip pairs.
 
     Raises:
         PosecovError: nobody has a label, a covariance is not positive definite, or there are fewer than 2 folds.
@@ -68,49 +82,89 @@ def evaluate(
     kept = labelled.any(axis=1)
     if not kept.any():
         raise PosecovError("none of these people has a labelled joint")
+    joints, model = skeleton.keypoints, people[np.flatnonzero(kept)]
     labelled, sizes = labelled[kept], np.asarray(sizes, dtype=np.float64)[kept]
     torso = _positive(np.asarray(torso, dtype=np.float64)[kept])
     frame = None if scale is None else np.broadcast_to(scale, kept.shape)[kept]
-    means, truth, covariances = np.asarray(means)[kept], np.asarray(truth)[kept], np.asarray(covariances)[kept]
-    values, errors = metrics.label_values(truth, labelled), metrics.keypoint_errors(means, truth, labelled)
-    people = People(values, errors, sizes, torso, frame, joints, limbs)
-    model = Law.from_covariance(coordinates.flatten(means), covariances, degrees_of_freedom)
-    laws = {"model": model, **_rivals(model, values, sizes, folds)}
+    truth = np.asarray(truth)[kept]
+    errors = metrics.keypoint_errors(coordinates.unflatten(model.mean), truth, labelled)
+    values = metrics.label_values(truth, labelled)
+    seen = People(values, errors, sizes, torso, frame, joints, skeleton.limb_indices)
+    few = _few(labelled)
+    laws = {"model": model, **({} if few else _rivals(model, values, sizes, folds))}
     noise = Noise(resamples, draws, seed)
 
-    per_joint, mean_pck = metrics.pck(errors, torso)
     heads = metrics.head_sizes(truth, labelled, joints, None if head is None else np.asarray(head)[kept])
     scores = {name: metrics.energy_scores(one, values, draws, seed) for name, one in laws.items()}
-    figures = {name: law_figures(one, people, scores[name]) for name, one in laws.items()}
+    figures = {name: law_figures(one, seen, scores[name]) for name, one in laws.items()}
     for name in list(laws)[1:]:
         energy = scores["model"][0] - scores[name][0]
-        figures[name]["difference"] = differences((model, laws[name]), people, energy, noise)
+        figures[name]["difference"] = differences((model, laws[name]), seen, energy, noise)
     gaussians = Law(model.mean, model.covariance, math.inf)
-    gaussian_laws = {"model": gaussians, **_rivals(gaussians, values, sizes, folds)}
+    gaussian_laws = {"model": gaussians, **({} if few else _rivals(gaussians, values, sizes, folds))}
     report = {
         "people": len(values),
         "labelled_joints": int(labelled.sum()),
-        "degrees_of_freedom": degrees_of_freedom,
-        "pck": {"threshold": 0.2, "unit": "torso", "mean": mean_pck, "per_joint": dict(zip(joints, per_joint, strict=True))},
+        "degrees_of_freedom": _one_or_all(model.degrees_of_freedom),
+        "pck": _pck(errors, torso, sizes, joints),
         "pckh": _pckh(errors, heads, joints),
         "mean_error": {"pixels": metrics.mean_error(errors), "person_sizes": metrics.mean_error(errors / sizes[:, None])},
         "coverage_band": band(len(values)),
-        "joints": _joints(people, law.joint_sigma(model.covariance)),
-        "limbs": _limbs(people),
+        "joints": _joints(seen, law.joint_sigma(model.covariance)),
+        "limbs": _limbs(seen),
         "laws": figures,
         "gaussian_nll": {name: float(metrics.nll_per_person(one, values).mean()) for name, one in gaussian_laws.items()},
+        "confusion": _confusion(model, values, exchanges, noise),
+        "conditioning": conditioning_figures(laws, seen, skeleton, noise),
         "folds": folds,
         "bootstrap": {"resamples": resamples, "seed": seed, "confidence": 0.95},
     }
-    return _plain(report)
+    return _plain(report | ({"rivals_missing": few} if few else {}))
 
 
-def _rivals(people: Law, values: np.ndarray, sizes: np.ndarray, folds: int) -> dict[str, Law]:
-    if len(values) < 4 * values.shape[1]:
-        log.warning("%d people are too few to fit the rivals' constants; they are left out", len(values))
-        return {}
+def _few(labelled: np.ndarray) -> str:
+    """Why the rivals' constants cannot be fitted; an empty string when they can."""
+    counts = labelled.sum(axis=0)
+    needed, least = 8 * int((counts > 0).sum()), int(counts[counts > 0].min())
+    if len(labelled) < needed:
+        few = f"{len(labelled)} people are too few to fit the rivals' constants, which takes {needed}"
+    elif least < needed:
+        few = f"a joint that only {least} people have is too rare to fit the rivals' constants, which takes {needed}"
+    else:
+        return ""
+    log.warning("%s; they are left out", few)
+    return few
+
+
+def _rivals(people: Law | Mixture, values: np.ndarray, sizes: np.ndarray, folds: int) -> dict[str, Law | Mixture]:
     found = (constant_covariance_rival(people, values, sizes, folds), constant_correlation_rival(people, values, folds))
-    return dict(zip(RIVALS, found, strict=True))
+    rivals: dict[str, Law | Mixture] = dict(zip(RIVALS, found, strict=True))
+    if isinstance(people, Mixture) and people.components > 1:
+        rivals[MIXTURE_RIVALS[0]] = average_weights_rival(people)
+        if people.orders is not None:
+            rivals[MIXTURE_RIVALS[1]] = mixture_constant_correlation_rival(people, values, folds)
+    return rivals
+
+
+def _confusion(people: Law | Mixture, values: np.ndarray, names: Sequence[str], noise: Noise) -> dict[str, Any] | None:
+    if not isinstance(people, Mixture) or people.components == 1:
+        return None
+    names = names or ["none", *(f"exchange {k}" for k in range(1, people.components))]
+    return confusion_figures(people, values, names, noise.resamples, noise.seed)
+
+
+def _pck(errors: np.ndarray, torso: np.ndarray, sizes: np.ndarray, joints: Sequence[str]) -> dict[str, Any]:
+    """At 0.2 of the torso, over people who have one; where nobody has, at `BOX_THRESHOLD` of the person's size."""
+    alone = np.isnan(torso).all()
+    threshold, unit, name = (BOX_THRESHOLD, sizes, "box") if alone else (0.2, torso, "torso")
+    per_joint, mean_pck = metrics.pck(errors, unit, threshold)
+    return {
+        "threshold": threshold,
+        "unit": name,
+        "people": int((~np.isnan(unit)).sum()),
+        "mean": mean_pck,
+        "per_joint": dict(zip(joints, per_joint, strict=True)),
+    }
 
 
 def _pckh(errors: np.ndarray, heads: np.ndarray, joints: Sequence[str]) -> dict[str, Any] | None:
@@ -144,6 +198,12 @@ def _joints(people: People, sigmas: np.ndarray) -> dict[str, dict[str, Any]]:
 def _limbs(people: People) -> dict[str, dict[str, Any]]:
     counts = [int((~np.isnan(people.errors[:, [a, b]])).all(axis=1).sum()) for a, b in people.limbs]
     return {name: {"labelled": n, "coverage_band": band(n)} for name, n in zip(people.limb_names, counts, strict=True)}
+
+
+def _one_or_all(degrees_of_freedom: float | np.ndarray) -> Any:
+    """The number that people share, or each person's."""
+    distinct = np.unique(degrees_of_freedom)
+    return distinct[0] if len(distinct) == 1 else degrees_of_freedom
 
 
 def _positive(lengths: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ import numpy as np
 from posecov import coordinates, metrics
 from posecov.errors import PosecovError
 from posecov.law import Law
+from posecov.mixture import Mixture
 from posecov.skeleton import Skeleton, load_skeleton
 
 BOX_TO_AREA = 0.53
@@ -56,7 +57,7 @@ def similarity(errors: np.ndarray, areas: np.ndarray, sigmas: np.ndarray) -> np.
 
 
 def expected_similarity(
-    people: Law, labelled: np.ndarray, areas: np.ndarray, sigmas: np.ndarray, draws: int = 256, seed: int = 0
+    people: Law | Mixture, labelled: np.ndarray, areas: np.ndarray, sigmas: np.ndarray, draws: int = 256, seed: int = 0
 ) -> np.ndarray:
     """(N,) OKS that the law of N people expects for its own mean, from draws, over the joints that are ``labelled`` (N, J)."""
     rng, total, size = np.random.default_rng(seed), np.zeros(len(areas)), 32
@@ -69,7 +70,7 @@ def expected_similarity(
 
 
 def figures(
-    people: Law,
+    people: Law | Mixture,
     skeleton: Skeleton,
     truth: np.ndarray,
     labelled: np.ndarray,

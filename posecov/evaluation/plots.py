@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from posecov import metrics
-from posecov.evaluation.tables import TITLES
+from posecov.evaluation.tables import TITLES, labelled_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,6 +18,14 @@ STYLES: dict[str, dict[str, Any]] = {
     "model": {"color": "#0072B2", "linestyle": "-", "marker": "o", "linewidth": 2.2, "zorder": 4},
     "constant_covariance": {"color": "#E69F00", "linestyle": "--", "marker": "s", "linewidth": 1.6, "zorder": 3},
     "constant_correlation": {"color": "#009E73", "linestyle": ":", "marker": "^", "linewidth": 1.8, "zorder": 3},
+    "average_weights": {"color": "#CC79A7", "linestyle": "-.", "marker": "D", "linewidth": 1.6, "zorder": 3},
+    "mixture_constant_correlation": {
+        "color": "#D55E00",
+        "linestyle": (0, (1, 1)),
+        "marker": "v",
+        "linewidth": 1.6,
+        "zorder": 3,
+    },
 }
 _GREY, _BAND = "#666666", "#d9dde3"
 _RC: Any = {
@@ -44,8 +52,10 @@ def plots(report: dict[str, Any]) -> dict[str, tuple[str, bytes]]:
         "thirds": ("Coverage of the surest, middle and least sure third of the joints", _thirds),
         "risk": ("Error left when the least certain joints are dropped, and error found for each predicted sigma", _risk),
     }
-    if report["limbs"]:
+    if labelled_names(report, "limbs", report["limbs"]):
         makers["limbs"] = ("Coverage of each limb vector minus what was promised", _limb_coverage)
+    if report.get("confusion"):
+        makers["confusion"] = ("How often left and right are exchanged against how often that was predicted", _confusion)
     import matplotlib
 
     with matplotlib.rc_context(_RC):
@@ -55,7 +65,7 @@ def plots(report: dict[str, Any]) -> dict[str, tuple[str, bytes]]:
 def _reliability(report: dict[str, Any]) -> "Figure":
     """Observed against nominal: all joints together, single joints, limb vectors."""
     panels = [("joint", "all joints of a person together"), ("of_joints", "single joints")]
-    panels += [("of_limbs", "limb vectors")] if report["limbs"] else []
+    panels += [("of_limbs", "limb vectors")] if labelled_names(report, "limbs", report["limbs"]) else []
     counts = {"joint": report["people"], "of_joints": _typical(report["joints"]), "of_limbs": _typical(report["limbs"])}
     figure, row = _figure(1, len(panels), 3.9 * len(panels), 4.3)
     for axes, (key, title) in zip(row, panels, strict=True):
@@ -87,10 +97,10 @@ def _limb_coverage(report: dict[str, Any]) -> "Figure":
 
 def _coverage_by_row(report: dict[str, Any], facts: dict[str, Any], key: str) -> "Figure":
     """One panel a mass, one line for each joint or limb: observed minus nominal in points, with its binomial band."""
-    masses, names = list(report["coverage_band"]), list(facts)
+    masses, names = list(report["coverage_band"]), [name for name, one in facts.items() if one["labelled"]]
     figure, row = _figure(1, len(masses), 11.7, 1.2 + 0.27 * len(names), sharey=True)
     places = np.arange(len(names))
-    offsets = dict(zip(report["laws"], (0.0, -0.25, 0.25), strict=False))
+    offsets = dict(zip(report["laws"], (0.0, -0.25, 0.25, -0.12, 0.12), strict=False))
     for axes, mass in zip(row, masses, strict=True):
         nominal = float(mass)
         for place, name in zip(places, names, strict=True):
@@ -170,6 +180,22 @@ def _risk(report: dict[str, Any]) -> "Figure":
     return figure
 
 
+def _confusion(report: dict[str, Any]) -> "Figure":
+    """The responsibility of an exchange against its predicted probability, in bins of people."""
+    bins = report["confusion"]["bins"]
+    predicted, found, error = (_floats([row[key] for row in bins]) for key in ("predicted", "found", "standard_error"))
+    figure, (axes,) = _figure(1, 1, 4.6, 4.3)
+    style = STYLES["model"]
+    axes.plot([0, 1], [0, 1], color=_GREY, linewidth=1)
+    axes.errorbar(predicted, found, yerr=1.96 * error, color=style["color"], marker="o", markersize=5, linewidth=1.6)
+    reach = 1.1 * max(0.05, *predicted, *(found + 1.96 * error))
+    axes.set(xlim=(0, min(1, reach)), ylim=(0, min(1, reach)), aspect="equal")
+    axes.set(xlabel="probability of an exchange, predicted", ylabel="found, mean responsibility")
+    _percents(axes.xaxis)
+    _percents(axes.yaxis)
+    return figure
+
+
 def _figure(rows: int, columns: int, width: float, height: float, **options: Any) -> tuple["Figure", Sequence["Axes"]]:
     from matplotlib.figure import Figure
 
@@ -190,7 +216,7 @@ def _legend(figure: "Figure", axes: "Axes", report: dict[str, Any], *, lines: bo
         handles.append(Patch(color=_BAND, label="where a calibrated law lies, 19 times of 20"))
     known = {handle.get_label() for handle in handles}
     handles += [h for h, label in zip(*axes.get_legend_handles_labels(), strict=True) if label not in known]
-    figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), fontsize=9.5, handlelength=2.4)
+    figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 4), fontsize=9.5, handlelength=2.4)
 
 
 def _band(axes: "Axes", nominal: np.ndarray, count: int) -> None:
@@ -202,7 +228,8 @@ def _band(axes: "Axes", nominal: np.ndarray, count: int) -> None:
 
 def _typical(facts: dict[str, dict[str, Any]]) -> int:
     """How many people the typical joint or limb has."""
-    return int(np.median([one["labelled"] for one in facts.values()])) if facts else 0
+    counts = [one["labelled"] for one in facts.values() if one["labelled"]]
+    return int(np.median(counts)) if counts else 0
 
 
 def _mean_over_rows(values: np.ndarray) -> np.ndarray:
@@ -216,8 +243,9 @@ def _floats(values: Any) -> np.ndarray:
 
 
 def _percents(axis: Any) -> None:
-    from matplotlib.ticker import PercentFormatter
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+    axis.set_major_locator(MaxNLocator(6))
     axis.set_major_formatter(PercentFormatter(1.0))
 
 

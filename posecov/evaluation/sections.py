@@ -40,13 +40,18 @@ def sections(
     star = "A star: outside of where a calibrated law lies 19 times of 20, for that many labels."
     found: list[tuple[str, list[Block]]] = [
         ("In short", _summary(report)),
-        ("Uncertainty, beside two rivals", [_RIVALS, tables.law_table(report), *tables.remarks(report)]),
+        ("Uncertainty, beside its rivals", [*_rival_words(report), tables.law_table(report), *tables.remarks(report)]),
         ("Does it keep what it promises?", [_RELIABILITY, drawn["reliability"]]),
         ("Joint by joint", [drawn["joints"], tables.calibration_table(report), star]),
         ("Where it is sure, and where it is not", [_THIRDS, drawn["thirds"], tables.thirds_table(report)]),
     ]
     if "limbs" in drawn:
         found.append(("Limb vectors", [_LIMBS, drawn["limbs"], tables.limb_table(report), star]))
+    if report.get("confusion"):
+        shown: list[Block] = [tables.exchange_table(report), drawn["confusion"], tables.confusion_table(report)]
+        found.append(("Left or right?", [_CONFUSION, *shown]))
+    if report.get("conditioning"):
+        found.append(("What one known joint tells about others", [_CONDITIONING, tables.conditioning_table(report)]))
     found.append(("What dropping the least certain joints gains", [_RISK, drawn["risk"]]))
     accuracy: list[Block] = [_pck_words(report), tables.joint_table(report)]
     if report.get("oks"):
@@ -65,10 +70,23 @@ def sections(
 
 
 _RIVALS = (
-    "All three share the model's keypoints; only the law around them differs. Constant covariance: one matrix for everybody, "
+    "All laws share the model's keypoints; only the law around them differs. Constant covariance: one matrix for everybody, "
     "scaled by the person's size. Constant correlation: the model's own sigmas around one matrix for everybody. Both are "
     "fitted to others of these very people, which the model has not seen. Differences are model minus rival with paired 95 % "
     "bootstrap intervals over people; below 0 the model is better, but for the rank correlation."
+)
+_MIXTURES = (
+    "The model's law is a mixture over exchanges of left and right; these two rivals are single Student-t's. Two more are "
+    "mixtures: the model's own with its average weights for everybody, and its weights and sigmas around one matrix for "
+    "everybody. They tell what the picture's own weights, and its own scatter, are worth."
+)
+_CONFUSION = (
+    "The model says how likely it has taken one limb, or its part, for the other one. The responsibility of an exchange is its "
+    "probability once the labels are known; among people with the same prediction it should average to that prediction."
+)
+_CONDITIONING = (
+    "One joint is put where its label is, and the law moves the others. Their mean error before it, and after it for each law: "
+    "the smaller, the more the law knows about what goes with what. A mixture answers with its likeliest component."
 )
 _RELIABILITY = (
     "A region of mass 90 % should hold the truth for 90 % of people. Above the diagonal regions are too wide, below it too "
@@ -108,7 +126,7 @@ def _summary(report: dict[str, Any]) -> list[Block]:
     table = Table(["", ""])
     rows = [
         ("people, labelled joints", f"{report['people']:,}, {report['labelled_joints']:,}"),
-        ("PCK@0.2 of the torso", number(report["pck"]["mean"], 3)),
+        (f"PCK@{report['pck']['threshold']} of the {report['pck']['unit']}", number(report["pck"]["mean"], 3)),
     ]
     if report.get("pckh"):
         rows += [(f"PCKh@{threshold}", number(report["pckh"][threshold]["mean"], 3)) for threshold in ("0.5", "0.1")]
@@ -128,13 +146,19 @@ def _summary(report: dict[str, Any]) -> list[Block]:
     )
     table.rows = [list(row) for row in rows]
     blocks: list[Block] = [table]
-    if len(report["laws"]) == 1:
-        blocks.append("No rivals: these are too few people to fit their constants.")
+    if report.get("rivals_missing"):
+        blocks.append(f"No rivals: {report['rivals_missing']}.")
     return blocks
 
 
+def _rival_words(report: dict[str, Any]) -> list[str]:
+    if len(report["laws"]) == 1:
+        return []
+    return [_RIVALS, _MIXTURES] if "average_weights" in report["laws"] else [_RIVALS]
+
+
 def _pck_words(report: dict[str, Any]) -> str:
-    words = "PCK: share of joints closer to their label than so much of the torso"
+    words = f"PCK: share of joints closer to their label than so much of the {report['pck']['unit']}"
     if report.get("pckh"):
         words += f", PCKh: than so much of the head's size, which {report['pckh']['people']:,} people have"
     return f"{words}."

@@ -1,7 +1,7 @@
 """The figures as tables, in Markdown and in HTML. Figures that a report lacks, as older ones do, leave their rows out."""
 
 import html
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +9,8 @@ TITLES = {
     "model": "model",
     "constant_covariance": "constant covariance",
     "constant_correlation": "our sigmas, constant correlation",
+    "average_weights": "average weights",
+    "mixture_constant_correlation": "mixture, constant correlation",
 }
 
 
@@ -43,6 +45,10 @@ class Table:
 def markdown(report: dict[str, Any]) -> str:
     """The main tables of a report as Markdown, for the screen, a README or a model card."""
     parts = [law_table(report).markdown(), joint_table(report).markdown()]
+    if report.get("confusion"):
+        parts += [exchange_table(report).markdown(), confusion_table(report).markdown()]
+    if report.get("conditioning"):
+        parts.append(conditioning_table(report).markdown())
     if report.get("oks"):
         parts.append(oks_table(report).markdown())
     parts += [f"{line}\n" for line in remarks(report)]
@@ -50,12 +56,14 @@ def markdown(report: dict[str, Any]) -> str:
 
 
 def law_table(report: dict[str, Any]) -> Table:
-    """The uncertainty of the model beside its rivals."""
+    """The uncertainty of the model beside its rivals, one column each."""
     laws = report["laws"]
     table = Table([f"{report['people']} people", *(TITLES[name] for name in laws)])
 
     def row(title: str, pick: Callable[[dict[str, Any]], str]) -> None:
-        table.rows.append([title, *(pick(figures) for figures in laws.values())])
+        cells = [pick(figures) for figures in laws.values()]
+        if any(cells):  # Differences from no rival say nothing.
+            table.rows.append([title, *cells])
 
     def difference(key: str, digits: int) -> Callable[[dict[str, Any]], str]:
         def pick(figures: dict[str, Any]) -> str:
@@ -104,7 +112,7 @@ def joint_table(report: dict[str, Any]) -> Table:
     ]
     columns += [(f"PCKh@{t}", pckh[t]["per_joint"], pckh[t]["mean"]) for t in ("0.5", "0.1") if pckh]
     table = Table(["joint", *(title for title, _, _ in columns)])
-    for joint in pck["per_joint"]:
+    for joint in labelled_names(report, "joints", pck["per_joint"]):
         table.rows.append([joint, *(number(shares[joint], 3) for _, shares, _ in columns)])
     table.rows.append(["**all labelled joints**", *(f"**{number(mean, 3)}**" for _, _, mean in columns)])
     return table
@@ -116,7 +124,8 @@ def calibration_table(report: dict[str, Any]) -> Table:
     cover = report["laws"]["model"]["coverage_of_joints"]
     heads = ["joint", "labels", "mean error, px", "mean sigma, px", "rank correlation"]
     table = Table([*heads, *(f"covered at {mass} %" for mass in masses)])
-    for joint, facts in report["joints"].items():
+    for joint in labelled_names(report, "joints", report["joints"]):
+        facts = report["joints"][joint]
         cells = [_covered(cover[joint][mass], facts["coverage_band"][mass]) for mass in masses]
         lengths = [number(facts[key]["pixels"], 1) for key in ("mean_error", "mean_sigma")]
         table.rows.append([joint, str(facts["labelled"]), *lengths, number(facts["rank_correlation"]), *cells])
@@ -142,13 +151,63 @@ def limb_table(report: dict[str, Any]) -> Table:
     masses = list(report["coverage_band"])
     cover = report["laws"]["model"]["coverage_of_limbs"]
     table = Table(["limb", "labels", *(f"covered at {mass} %" for mass in masses)])
-    for limb, facts in report["limbs"].items():
+    for limb in labelled_names(report, "limbs", report["limbs"]):
+        facts = report["limbs"][limb]
         cells = [_covered(cover[limb][mass], facts["coverage_band"][mass]) for mass in masses]
         table.rows.append([limb, str(facts["labelled"]), *cells])
     for name, figures in report["laws"].items():
         means = [percent_of(figures["coverage"]["limbs"][mass]) for mass in masses]
         table.rows.append([f"**mean over limbs, {TITLES[name]}**", "", *means])
     return table
+
+
+def exchange_table(report: dict[str, Any]) -> Table:
+    """Each exchange of left and right: what the model says, and what the labels say."""
+    table = Table(["exchange", "mean weight", "mean responsibility", "likeliest once labels are known"])
+    for name, facts in report["confusion"]["exchanges"].items():
+        cells = [f"{percent_of(facts[key], 1)} %" for key in ("weight", "responsibility", "likeliest")]
+        table.rows.append([name, *cells])
+    whole = report["confusion"]["exchanged"]
+    cells = [f"**{percent_of(whole[key], 1)} %**" for key in ("predicted", "found", "likeliest")]
+    table.rows.append(["**any exchange**", *cells])
+    return table
+
+
+def confusion_table(report: dict[str, Any]) -> Table:
+    """People by the predicted probability of an exchange; a star more than two standard errors away."""
+    table = Table(["probability of an exchange, predicted", "people", "found", "likeliest once labels are known"])
+    for row in report["confusion"]["bins"]:
+        far = abs(row["found"] - row["predicted"]) > 2 * row["standard_error"]
+        found = f"{percent_of(row['found'], 1)} %{' *' if far else ''}"
+        table.rows.append(
+            [f"{percent_of(row['predicted'], 1)} %", str(row["people"]), found, f"{percent_of(row['likeliest'], 1)} %"]
+        )
+    return table
+
+
+def conditioning_table(report: dict[str, Any]) -> Table:
+    """Mean error of the other joints of a limb and its mirror limb, before and after one true joint is given."""
+    laws = report["laws"]
+    table = Table(["given: others, mean error in pixels", "people", "before", *(TITLES[name] for name in laws)])
+    for joint, facts in report["conditioning"].items():
+        cells = []
+        for name in laws:
+            entry = facts["after"][name]
+            cells.append(number(entry["pixels"]) + (" *" if _apart(entry.get("difference")) else ""))
+        head = f"{joint}: other {facts['limbs']} joints"
+        table.rows.append([head, str(facts["people"]), number(facts["before"]["pixels"]), *cells])
+    return table
+
+
+def _apart(difference: dict[str, Any] | None) -> bool:
+    """Whether an interval leaves 0 out."""
+    return difference is not None and difference["interval"][0] * difference["interval"][1] > 0
+
+
+def labelled_names(report: dict[str, Any], kind: str, names: Iterable[str]) -> list[str]:
+    """The joints or limbs (``kind``) that anybody has labelled; figures of an older release do not tell, and all are taken."""
+    facts = report.get(kind) or {}
+    return [name for name in names if name not in facts or facts[name]["labelled"]]
 
 
 def oks_table(report: dict[str, Any]) -> Table:
@@ -177,6 +236,17 @@ def remarks(report: dict[str, Any]) -> list[str]:
         f"Mean error {number(error['pixels'])} picture pixels, {percent_of(error['person_sizes'], 2)} % of the person's size.",
         f"A calibrated law covers {band} of this many people, 19 times of 20.",
     ]
+    missing = [joint for joint, facts in report.get("joints", {}).items() if not facts["labelled"]]
+    if missing:
+        lines.append(f"Never labelled here, and left out: {', '.join(missing)}.")
+    if "people" in report["pck"]:
+        lines += _unit_words(report)
+    if report.get("rivals_missing"):
+        lines.append(f"No rivals: {report['rivals_missing']}.")
+    if report.get("confusion"):
+        lines.append(_confusion_words(report["confusion"]))
+    if report.get("conditioning"):
+        lines.append("Given one true joint: a star where the model's error differs from the rival's (paired 95 % interval).")
     risk = report["laws"]["model"].get("risk_coverage")
     if risk:
         lines.append(
@@ -184,6 +254,28 @@ def remarks(report: dict[str, Any]) -> list[str]:
             f"reach {percent_of(risk['perfect_left_at_80'], 1)} and {percent_of(risk['perfect_relative_area'], 1)}."
         )
     return lines
+
+
+def _unit_words(report: dict[str, Any]) -> list[str]:
+    """What PCK measures in, where that is not a torso of everybody."""
+    pck = report["pck"]
+    if pck["unit"] != "torso":
+        return [
+            f"Nobody's torso is known: PCK counts joints closer than {pck['threshold']:g} of the person's box, its longer side."
+        ]
+    if pck["people"] < report["people"]:
+        return [f"PCK is about the {pck['people']} people whose torso is known."]
+    return []
+
+
+def _confusion_words(confusion: dict[str, Any]) -> str:
+    whole, gap = confusion["exchanged"], confusion["exchanged"]["difference"]
+    return (
+        f"Exchanges found minus predicted {100 * gap['value']:+.1f} points ({100 * gap['interval'][0]:+.1f} to "
+        f"{100 * gap['interval'][1]:+.1f}), mean distance in bins {percent_of(confusion['calibration_error'], 1)} points, rank "
+        f"correlation {number(whole['rank_correlation'])}; labels decide with 0.9 or more for {percent_of(whole['decided'])} % "
+        "of people, and repeat the prediction where they do not. A star: more than two standard errors from what was predicted."
+    )
 
 
 def shares(by_mass: dict[str, float | None]) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from posecov import law, metrics
 from posecov.law import Law
+from posecov.mixture import Mixture
 
 MASSES = (0.5, 0.68, 0.9, 0.95)
 LEVELS = tuple(round(0.05 * step, 2) for step in range(1, 20))
@@ -51,7 +52,7 @@ class Noise:
     seed: int
 
 
-def law_figures(one: Law, people: People, scores: tuple[np.ndarray, np.ndarray, np.ndarray]) -> dict[str, Any]:
+def law_figures(one: Law | Mixture, people: People, scores: tuple[np.ndarray, np.ndarray, np.ndarray]) -> dict[str, Any]:
     """The uncertainty figures of one law; scores are its `metrics.energy_scores`."""
     values, errors, sizes = people.values, people.errors, people.sizes[:, None]
     joint, single, limbs = one.mass(values), one.joint_masses(values), metrics.limb_masses(one, values, people.limbs)
@@ -135,7 +136,7 @@ def _risk(sigmas: np.ndarray, errors: np.ndarray) -> dict[str, Any]:
     return found
 
 
-def differences(pair: tuple[Law, Law], people: People, energy: np.ndarray, noise: Noise) -> dict[str, Any]:
+def differences(pair: tuple[Law | Mixture, Law | Mixture], people: People, energy: np.ndarray, noise: Noise) -> dict[str, Any]:
     """Model minus rival with paired bootstrap intervals over people; energy (N,) is the difference of their energy scores."""
     model, rival = pair
     values, torso, resamples, seed = people.values, people.torso, noise.resamples, noise.seed

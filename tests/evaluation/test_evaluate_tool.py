@@ -10,12 +10,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tiny_model
 
-from posecov import resources
+from posecov import evaluation, resources
 from posecov.errors import PosecovError
 from posecov.evaluation import oks
 from posecov.geometry import box_around
 from posecov.learn.datasets import Record
+from posecov.skeleton import load_skeleton
 
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = resources.find("weights/posecov-lsp14-small.onnx")
@@ -51,7 +53,7 @@ def test_figures_tables_and_report(tool, tmp_path, monkeypatch, capsys):
     people = records(tmp_path)
     nobody = np.zeros(14, dtype=bool)
     empty = Record("made/empty", people[0].image, np.full((14, 2), np.nan), nobody, nobody, np.zeros(4))
-    monkeypatch.setattr(tool, "read_lsp", lambda root, split: [empty, *people])
+    monkeypatch.setattr(tool, "read_lsp", lambda root, split, problems: [empty, *people])
     out = tmp_path / "out"
     options = tool.Options(WEIGHTS, tmp_path, json=out / "figures.json", report=out / "page", shown=2, draws=32, threads=1)
     tool.main(options)
@@ -73,7 +75,7 @@ def test_figures_tables_and_report(tool, tmp_path, monkeypatch, capsys):
 
 def test_without_pycocotools_one_line_says_so(tool, tmp_path, monkeypatch, caplog):
     people = records(tmp_path, 2)
-    monkeypatch.setattr(tool, "read_lsp", lambda root, split: people)
+    monkeypatch.setattr(tool, "read_lsp", lambda root, split, problems: people)
     monkeypatch.setattr(oks, "available", lambda: False)
     tool.main(tool.Options(WEIGHTS, tmp_path, json=tmp_path / "figures.json", draws=32, threads=1))
     assert [r.message for r in caplog.records if "pycocotools" in r.message] == [
@@ -86,6 +88,7 @@ def test_without_pycocotools_one_line_says_so(tool, tmp_path, monkeypatch, caplo
     ("people", "changes", "message"),
     [
         ([], {}, "nobody in data set lsp"),
+        (None, {"dataset": "cocoa"}, "data set 'cocoa': unknown.*coco"),
         (None, {"limit": 0}, "--limit 0"),
         (None, {"draws": 0}, "--draws 0"),
         (None, {"shown": -1}, "--shown -1"),
@@ -93,10 +96,93 @@ def test_without_pycocotools_one_line_says_so(tool, tmp_path, monkeypatch, caplo
     ],
 )
 def test_what_cannot_be_evaluated_is_one_line(tool, tmp_path, monkeypatch, people, changes, message):
-    monkeypatch.setattr(tool, "read_lsp", lambda root, split: people)
+    monkeypatch.setattr(tool, "read_lsp", lambda root, split, problems: people)
     with pytest.raises(PosecovError, match=message) as caught:
         tool.main(tool.Options(WEIGHTS, tmp_path, **changes))
     assert "\n" not in str(caught.value)
+
+
+def dots_file(folder, people):
+    """COCO annotations of the tiny model's dots: its hands and head by other names, a nose that it does not know, no middle."""
+    rng = np.random.default_rng(5)
+    (folder / "photos").mkdir(parents=True)
+    images, annotations = [], []
+    for number in range(1, people + 1):
+        points = tiny_model.POINTS + rng.uniform(-25, 25, (1, 2)) + rng.normal(0, 6, (3, 2))
+        name = f"{number}.png"
+        cv2.imwrite(str(folder / "photos" / name), tiny_model.picture(points, 320, 240))
+        images.append({"id": number, "file_name": name, "width": 320, "height": 240})
+        rows = np.concatenate([points, points[:1]]) + rng.normal(0, 1.5, (4, 2))
+        if number % 4 == 0:  # A labeller who takes left for right.
+            rows[[0, 1]] = rows[[1, 0]]
+        keypoints = np.column_stack([rows, np.full(4, 2)])
+        annotation = {"id": number, "image_id": number, "category_id": 1, "area": 900.0, "bbox": [60, 40, 180, 160]}
+        annotations.append(annotation | {"keypoints": keypoints.ravel().tolist()})
+    category = {"id": 1, "name": "person", "keypoints": ["Right Hand", "left_hand", "head", "nose"]}
+    (folder / "dots.json").write_text(json.dumps({"images": images, "annotations": annotations, "categories": [category]}))
+
+
+def test_a_mixture_on_data_of_ones_own(tool, tmp_path, capsys):
+    dots_file(tmp_path, 60)
+    weights = tiny_model.write_model(tmp_path / "dots.onnx", tiny_model.EXCHANGING, weights=tiny_model.WEIGHTS)
+    options = tool.Options(weights, tmp_path, "dots.json@photos", json=tmp_path / "out.json", draws=32, resamples=20, threads=1)
+    tool.main(options)
+    figures = json.loads((tmp_path / "out.json").read_text())
+    assert figures["people"] == 60
+    assert figures["dataset"] == "dots.json@photos"
+    assert list(figures["laws"]) == ["model", *evaluation.RIVALS, *evaluation.MIXTURE_RIVALS]
+    assert figures["confusion"]["exchanges"]["hand"]["weight"] == pytest.approx(0.3)
+    assert 0.1 < figures["confusion"]["exchanges"]["hand"]["likeliest"] < 0.4
+    assert figures["joints"]["middle"]["labelled"] == 0
+    assert figures["pck"]["unit"] == "box"
+    assert list(figures["conditioning"]) == ["r_hand", "l_hand"]
+    printed = capsys.readouterr().out
+    assert "left out: middle." in printed
+    assert "| head | " in printed
+    assert "\n| middle" not in printed
+    assert "\n| nose" not in printed
+    if oks.available():
+        assert figures["oks"] is None
+        assert "no labelled joint" in figures["oks_missing"]
+
+
+def test_a_bad_annotation_is_refused_or_skipped(tool, tmp_path):
+    dots_file(tmp_path, 3)
+    document = json.loads((tmp_path / "dots.json").read_text())
+    document["annotations"][1]["bbox"] = [0, 0, 0, 5]
+    (tmp_path / "dots.json").write_text(json.dumps(document))
+    skeleton = tiny_model.DOTS
+    with pytest.raises(PosecovError, match=r"annotation 2.*--skip-bad"):
+        tool.read_people(tool.Options(WEIGHTS, tmp_path, "dots.json@photos"), skeleton)
+    records = tool.read_people(tool.Options(WEIGHTS, tmp_path, "dots.json@photos", skip_bad=True), skeleton)
+    assert [record.name for record in records] == ["dots.json@photos/1", "dots.json@photos/3"]
+    np.testing.assert_array_equal([record.area for record in records], [900, 900])
+
+
+def test_the_torso_goes_either_way(tool):
+    skeleton = load_skeleton("lsp14")
+    truth = np.random.default_rng(0).uniform(0, 100, (4, 14, 2))
+    r_hip, l_hip, r_shoulder, l_shoulder = (skeleton.index(n) for n in ("r_hip", "l_hip", "r_shoulder", "l_shoulder"))
+    truth[1, l_hip] = truth[2, r_shoulder] = truth[3, [l_hip, r_hip]] = np.nan
+    found = tool.torso_lengths(skeleton, truth)
+    expected = [np.linalg.norm(truth[n, a] - truth[n, b]) for n, a, b in [(0, r_shoulder, l_hip), (1, l_shoulder, r_hip)]]
+    np.testing.assert_allclose(found[:2], expected)
+    assert found[2] == pytest.approx(np.linalg.norm(truth[2, l_shoulder] - truth[2, r_hip]))
+    assert np.isnan(found[3])
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif(not REAL_DATA, reason="POSECOV_DATA is not set: the real COCO is not here")
+def test_real_coco(tool, tmp_path, capsys):
+    tool.main(tool.Options(WEIGHTS, Path(REAL_DATA), "coco-val", json=tmp_path / "out.json", draws=32, resamples=20, threads=1))
+    figures = json.loads((tmp_path / "out.json").read_text())
+    assert figures["people"] > 20
+    assert figures["joints"]["neck"]["labelled"] == figures["joints"]["head_top"]["labelled"] == 0
+    assert list(figures["laws"]) == ["model"]
+    assert 0 < figures["pck"]["people"] < figures["people"]
+    assert f"PCK is about the {figures['pck']['people']} people" in capsys.readouterr().out
+    if oks.available():
+        assert "annotated" in figures["oks"]["areas"]
 
 
 @pytest.mark.real_data

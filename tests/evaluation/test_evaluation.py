@@ -9,8 +9,9 @@ import pytest
 from posecov import evaluation, law, metrics, resources
 from posecov.errors import PosecovError
 from posecov.law import Law
+from posecov.skeleton import Skeleton
 
-JOINTS = ("hip", "knee", "ankle")
+CHAIN = Skeleton("chain", ("hip", "knee", "ankle"), limbs=(("hip", "knee"), ("knee", "ankle")))
 
 
 def random_scatter(rng, dimension=6):
@@ -67,9 +68,6 @@ def test_too_few_people_are_an_error():
         evaluation.fit_student_t(np.where(np.arange(4) < 2, np.nan, np.random.default_rng(0).standard_normal((50, 4))))
 
 
-LIMBS = ((0, 1), (1, 2))
-
-
 def crowd(count=400, dof=5.0, seed=3, honest=True):
     """People whose sigmas differ around one correlation, and a model that knows them, or takes one round sigma for all."""
     rng = np.random.default_rng(seed)
@@ -84,15 +82,12 @@ def crowd(count=400, dof=5.0, seed=3, honest=True):
     labelled = rng.random((count, 3)) > 0.1
     points = truth.reshape(-1, 3, 2)
     return {
-        "means": mean.reshape(-1, 3, 2),
-        "covariances": law.covariance_from_scatter(told, dof),
+        "people": Law(mean, told, dof),
         "truth": np.where(labelled[..., None], points, np.nan),
         "labelled": labelled,
         "sizes": sizes,
         "torso": sizes / 3,
-        "degrees_of_freedom": dof,
-        "joints": JOINTS,
-        "limbs": LIMBS,
+        "skeleton": CHAIN,
         "resamples": 50,
         "draws": 96,
     }
@@ -143,15 +138,15 @@ def test_differences_are_those_of_the_figures(report):
 def test_the_nll_as_gaussians_takes_the_second_moments(report):
     people = crowd()
     kept = people["labelled"].any(axis=1)
-    residuals = metrics.label_values(people["truth"], people["labelled"]) - people["means"].reshape(-1, 6)
-    expected = law.negative_log_likelihood(residuals[kept], people["covariances"][kept], math.inf).mean()
+    residuals = metrics.label_values(people["truth"], people["labelled"]) - people["people"].mean
+    expected = law.negative_log_likelihood(residuals[kept], people["people"].covariance[kept], math.inf).mean()
     assert report["gaussian_nll"]["model"] == pytest.approx(expected)
     assert report["gaussian_nll"]["constant_covariance"] > expected
 
 
 def test_the_rivals_see_only_the_other_half():
     people = crowd(count=200)
-    one = Law.from_covariance(people["means"].reshape(-1, 6), people["covariances"], 5.0)
+    one = people["people"]
     values = metrics.label_values(people["truth"], people["labelled"])
     sigma = np.sqrt(np.diagonal(one.covariance, axis1=1, axis2=2))
     rivals = {
@@ -185,8 +180,9 @@ def test_a_model_that_knows_nothing_is_told_so():
 def test_the_frame_moves_the_nll_but_not_the_differences():
     people = crowd(count=120)
     here = evaluation.evaluate(**people, scale=3.0)["laws"]
-    larger = {key: 3 * people[key] for key in ("means", "truth", "sizes", "torso")}
-    there = evaluation.evaluate(**{**people, **larger, "covariances": 9 * people["covariances"]})["laws"]
+    larger = {key: 3 * people[key] for key in ("truth", "sizes", "torso")}
+    one = people["people"]
+    there = evaluation.evaluate(**people | larger | {"people": Law(3 * one.mean, 9 * one.scatter, 5.0)})["laws"]
     for name in here:
         assert here[name]["nll"]["frame"] == pytest.approx(there[name]["nll"]["pixels"], abs=1e-3)
         assert here[name]["nll"]["person_sizes"] == pytest.approx(there[name]["nll"]["person_sizes"], abs=1e-3)
@@ -205,6 +201,7 @@ def test_unlabelled_joints_and_people_do_not_count():
     empty = np.concatenate([people["labelled"], np.zeros((1, 3), dtype=bool)])
     more = {key: np.concatenate([value, value[:1]]) for key, value in people.items() if isinstance(value, np.ndarray)}
     more["truth"][:-1] = junk
+    more["people"] = people["people"][np.append(np.arange(120), 0)]
     assert evaluation.evaluate(**{**people, **more, "labelled": empty}) == evaluation.evaluate(**people)
     with pytest.raises(PosecovError, match="labelled joint"):
         evaluation.evaluate(**{**people, "labelled": np.zeros((120, 3), dtype=bool)})
@@ -252,7 +249,7 @@ def test_heads_make_pckh():
     found = evaluation.evaluate(**people, head=head)["pckh"]
     kept = np.flatnonzero(np.isfinite(head) & people["labelled"].any(axis=1))
     assert found["people"] == len(kept)
-    errors = metrics.keypoint_errors(people["means"], people["truth"], people["labelled"])
+    errors = metrics.keypoint_errors(people["people"].mean.reshape(-1, 3, 2), people["truth"], people["labelled"])
     for threshold in (0.5, 0.1):
         hits = errors[kept] < threshold * head[kept, None]
         assert found[f"{threshold}"]["mean"] == pytest.approx(hits.sum() / people["labelled"][kept].sum())
@@ -275,14 +272,46 @@ def test_few_people_or_none_of_a_joint_still_give_a_report():
     people = crowd(count=10, dof=math.inf)
     people["labelled"][:, 2] = False
     people["torso"][:] = np.nan
+    people["sizes"] /= 6
     report = evaluation.evaluate(**people)
     assert list(report["laws"]) == ["model"]
     assert report["degrees_of_freedom"] is report["pck"]["per_joint"]["ankle"] is None
+    assert "10 people are too few" in report["rivals_missing"]
     json.dumps(report, allow_nan=False)
     assert report["joints"]["ankle"]["labelled"] == report["limbs"]["knee - ankle"]["labelled"] == 0
     assert report["laws"]["model"]["coverage_of_limbs"]["knee - ankle"]["50"] is None
-    assert report["pck"]["mean"] is None
-    assert "| degrees of freedom | inf |" in evaluation.markdown(report)
+    text = evaluation.markdown(report)
+    assert "| degrees of freedom | inf |" in text
+    assert "left out: ankle." in text
+    assert "\n| ankle" not in text
+    # Without a torso the person's box is the unit of PCK.
+    errors = np.linalg.norm(people["people"].mean.reshape(-1, 3, 2) - people["truth"], axis=-1)[:, :2]
+    kept = people["labelled"][:, :2]
+    hits = (errors < 0.1 * people["sizes"][:, None])[kept]
+    assert report["pck"]["mean"] == pytest.approx(hits.mean())
+    assert 0 < hits.mean() < 1
+    assert "| joint | PCK@0.1 of the box |" in text
+
+
+def test_a_joint_that_nobody_has_or_hardly_anybody_spoils_nothing():
+    people = crowd(count=120)
+    people["labelled"][:, 2] = False
+    report = evaluation.evaluate(**people)
+    assert list(report["laws"]) == ["model", *evaluation.RIVALS]
+    # As if the skeleton did not have it.
+    short = Skeleton("short", ("hip", "knee"), limbs=(("hip", "knee"),))
+    fewer = {"skeleton": short, "truth": people["truth"][:, :2], "labelled": people["labelled"][:, :2]}
+    alone = evaluation.evaluate(**people | fewer | {"people": people["people"].marginal(np.arange(4))})
+    for name in alone["laws"]:
+        for key in ("nll", "tac", "coverage_of_limbs"):
+            found = report["laws"][name][key]
+            for kind, value in alone["laws"][name][key].items():
+                assert found[kind] == pytest.approx(value, rel=1e-6), (name, key, kind)
+    people["labelled"][:5, 2] = True
+    report = evaluation.evaluate(**people)
+    assert list(report["laws"]) == ["model"]
+    assert "only 5 people have" in report["rivals_missing"]
+    assert f"No rivals: {report['rivals_missing']}." in evaluation.markdown(report)
 
 
 def test_figures_of_an_older_release_still_make_tables():

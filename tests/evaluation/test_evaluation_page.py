@@ -44,9 +44,8 @@ def people_of(skeleton, count, dof=5.0, seed=0, missing=0.2):
     sizes = boxes[:, 2:].max(axis=1)
     poses = [Pose(m.reshape(-1, 2), c, skeleton, dof, box=b) for m, c, b in zip(mean, covariances, boxes, strict=True)]
     report = evaluation.evaluate(
-        mean.reshape(count, joints, 2), covariances, truth, labelled, sizes, np.full(count, np.nan), dof, skeleton.keypoints,
-        limbs=skeleton.limb_indices, resamples=20, draws=64,
-    )  # fmt: skip
+        Law(mean, scatter, dof), truth, labelled, sizes, np.full(count, np.nan), skeleton, resamples=20, draws=64
+    )
     return report, poses, truth, labelled, sizes
 
 

@@ -201,3 +201,12 @@ def test_real_coco():
     assert len({record.image for record in records}) == 42
     mapped = read_datasets(["coco"], REAL_DATA, load_skeleton("lsp14"))
     assert np.sum([record.labelled for record in mapped], axis=0)[-2:].tolist() == [0, 0]
+
+
+def test_areas_are_those_of_outlines_and_no_number_where_there_is_none(root):
+    document = coco(points(), NAMES, JOINTS)
+    for annotation, area in zip(document["annotations"], (250.5, 0, None), strict=True):
+        annotation["area"] = area
+    write_coco(root / "mine" / "dogs.json", document)
+    areas = [record.area for record in read_datasets(["mine/dogs.json"], root, SKELETON)]
+    np.testing.assert_array_equal(areas, [250.5, np.nan, np.nan])

@@ -5,7 +5,7 @@ from posecov.learn.datasets.coco import read_coco
 from posecov.learn.datasets.lsp import read_lsp, read_lspet
 from posecov.learn.datasets.mpii import read_mpii
 from posecov.learn.datasets.problems import Problems
-from posecov.learn.datasets.record import Reading, Record
+from posecov.learn.datasets.record import Reading, Record, onto_skeleton
 from posecov.learn.datasets.split import pick, split_share, split_validation, without_pictures_of
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Problems",
     "Reading",
     "Record",
+    "onto_skeleton",
     "pick",
     "read_coco",
     "read_datasets",

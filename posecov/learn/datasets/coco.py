@@ -101,7 +101,12 @@ def _record(
         labelled[index] = False
     if not labelled.any():
         return None
-    return make_record(name, image, points, labelled, visibility == 1, box)
+    return make_record(name, image, points, labelled, visibility == 1, box, area=_area(annotation.get("area")))
+
+
+def _area(value: Any) -> float:
+    """Of the outline; files of one's own often have none, or 0."""
+    return float(value) if type(value) in (int, float) and 0 < value < float("inf") else float("nan")
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -33,6 +33,7 @@ class Record:
         annotated_box: (4,) float64 as the file has it, or None.
         head_box: (4,) float64 as the file has it, or None.
         head_size: pixels, the unit of PCKh: 0.6 of the head box's diagonal (MPII's evaluation); NaN where nothing tells it.
+        area: of the person's outline in square pixels, for OKS; NaN where the file has none.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Record:
     annotated_box: np.ndarray | None = None
     head_box: np.ndarray | None = None
     head_size: float = float("nan")
+    area: float = float("nan")
 
 
 class Reading(NamedTuple):
@@ -69,6 +71,7 @@ def make_record(
     annotated_box: np.ndarray | None = None,
     head_box: np.ndarray | None = None,
     head_size: float = float("nan"),
+    area: float = float("nan"),
 ) -> Record:
     """A record with its box. At least one joint must be labelled."""
     points = np.where(labelled[:, None], points, np.nan)
@@ -79,7 +82,7 @@ def make_record(
         box = np.concatenate([low, high - low])
     if head_box is not None:
         head_size = float(head_box_size(head_box))
-    return Record(name, image, points, labelled, occluded & labelled, box, annotated_box, head_box, head_size)
+    return Record(name, image, points, labelled, occluded & labelled, box, annotated_box, head_box, head_size, area)
 
 
 def onto_skeleton(reading: Reading, skeleton: Skeleton, problems: Problems) -> list[Record]:

@@ -88,7 +88,7 @@ class UciOptions(Options):
     losses: tuple[str, ...] = ()
     rows: int = 2000
     whole_rows: int = 6000
-    whole_seeds: int = 10
+    whole_seeds: int = 5
     compared_seeds: int = 10
     ablations: bool = True
 
