@@ -3,7 +3,7 @@
 from posecov.learn.losses.catalogue import LOSSES, Loss, LossFunction, Prediction, Target, loss_named
 from posecov.learn.losses.checks import LossError
 from posecov.learn.losses.likelihood import beta_nll, faithful, kl, mse, nll, nll_diagonal, nll_precision, student_t_nll
-from posecov.learn.losses.pose import mean_loss
+from posecov.learn.losses.pose import joint_counts, mean_loss
 from posecov.learn.losses.roots import symmetric_root
 from posecov.learn.losses.transport import wasserstein, wasserstein_bound, wasserstein_procrustes, wasserstein_symmetric
 
@@ -16,6 +16,7 @@ __all__ = [
     "Target",
     "beta_nll",
     "faithful",
+    "joint_counts",
     "kl",
     "loss_named",
     "mean_loss",
