@@ -1,5 +1,6 @@
 """Checkpoints: one safetensors file with the rest as JSON in its header. Nothing is ever unpickled."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,22 @@ FORMAT = 1
 
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    """Write tensors and JSON facts atomically.
+    """Write tensors and JSON facts atomically, with a checksum over both.
 
     Args:
         tensors: flat names to tensors; see `flatten_state`.
         facts: anything JSON can hold (configuration, epoch, history).
+
+    Raises:
+        PosecovError: the disk is full, or the folder cannot be written; the old file stays.
     """
     clean = {name: tensor.detach().to("cpu").contiguous().clone() for name, tensor in tensors.items()}
-    write_atomic(path, save(clean, metadata={"posecov": json.dumps({"format": FORMAT, **facts})}))
+    told = json.dumps({"format": FORMAT, **facts})
+    write_atomic(path, save(clean, metadata={"posecov": told, "sha256": _checksum(told, clean)}))
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `save_checkpoint` wrote.
+    """Read what `save_checkpoint` wrote. The checksum may be missing, as older files have none.
 
     Raises:
         PosecovError: missing, damaged, or not a posecov checkpoint.
@@ -44,7 +49,18 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise PosecovError(f"{path}: not a posecov checkpoint, or a damaged one") from None
     if version != FORMAT:
         raise PosecovError(f"{path}: checkpoint format {version}, this posecov reads {FORMAT}")
+    if "sha256" in header and header["sha256"] != _checksum(header["posecov"], tensors):
+        raise PosecovError(f"{path}: damaged, its content does not match its checksum; restore a copy, or remove it")
     return tensors, facts
+
+
+def _checksum(told: str, tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(told.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def flatten_state(prefix: str, state: dict[str, Any]) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ from posecov.suggest import nearest
 MEAN_HEADS = ("frozen", "trained", "fresh")
 SPACES = ("latent", "backbone", "joints", "heatmaps", "input")
 STARTS = ("constant", "isotropic")
+PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,14 @@ class MeanConfig:
 
     Attributes:
         epochs: passes over the training people.
-        batch: people a step.
+        batch: people a step, over all processes.
+        accumulate: parts that each process takes its share of a step in, one after the other, where the whole does not fit
+            into memory. Losses are means over the whole step all the same. BatchNorm sees a part at a time, wherever that is:
+            two processes learn what one process does with two parts.
+        frozen_statistics: BatchNorm normalises with the statistics it has, instead of those of the part at hand, and keeps
+            them: for very small parts. Steps then do not depend on the parts at all.
+        precision: of the network below the heads: ``float32``, ``bfloat16``, or ``float16`` with a scaled loss. Weights, heads
+            and losses stay float32.
         lr: peak learning rate (AdamW, linear warm-up, cosine decay).
         backbone_lr: factor on the backbone's rate.
         warmup: steps.
@@ -74,6 +82,9 @@ class MeanConfig:
 
     epochs: int = 14
     batch: int = 32
+    accumulate: int = 1
+    frozen_statistics: bool = False
+    precision: str = "float32"
     lr: float = 2e-3
     backbone_lr: float = 0.5
     warmup: int = 300
@@ -235,6 +246,8 @@ def check(config: TrainConfig) -> None:
         ("data.limit", data.limit, data.limit >= 0, "not negative"),
         ("mean.epochs", mean.epochs, mean.epochs >= 1, "at least 1"),
         ("mean.batch", mean.batch, mean.batch >= 2, "at least 2"),
+        ("mean.accumulate", mean.accumulate, 1 <= mean.accumulate <= mean.batch // 2, "at least 1, with two people a part"),
+        ("mean.precision", mean.precision, mean.precision in PRECISIONS, " or ".join(PRECISIONS)),
         ("mean.lr", mean.lr, mean.lr > 0, "above 0"),
         ("mean.ema", mean.ema, 0 <= mean.ema < 1, "from 0 to below 1"),
         ("pseudo_labels.source", pseudo.source, pseudo.source in ("residuals", "targets"), "residuals or targets"),

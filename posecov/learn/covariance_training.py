@@ -52,12 +52,14 @@ class Cached:
         validation: people that train nothing, seen plainly.
         roots: (N, 2J, 2J) of the training people's pseudo-labels, in plain crops; None without phase 1.
         permutation: (J,) the skeleton's flip permutation.
+        mean: fingerprint of the mean that all this is of; the mean head may learn on.
     """
 
     views: Sequence[FeatureSet]
     validation: FeatureSet
     roots: Tensor | None
     permutation: Tensor
+    mean: str = ""
 
 
 def make_pseudo_labels(plain: FeatureSet, settings: PseudoLabelConfig, seed: int) -> Tensor:
@@ -126,7 +128,7 @@ def train_covariance(
         run.record(row)
         facts = {
             "part": "covariance", "epoch": number + 1, "finished": number + 1 == len(plan), "average_steps": average.steps,
-            "config": config.to_dict(), "history": run.history,
+            "mean": cached.mean, "config": config.to_dict(), "history": run.history,
         }  # fmt: skip
         if row["validation_nll"] < lowest and phase == plan[-1][0]:
             lowest = row["validation_nll"]

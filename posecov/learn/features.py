@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from posecov.learn import processes
 from posecov.learn.backbone import normalisation
 from posecov.learn.config import TrainConfig
 from posecov.learn.covariance_head import STATISTICS, JointFeatures
@@ -79,7 +80,7 @@ class FeatureSet:
 def extract_features(
     model: PoseModel, config: TrainConfig, skeleton: Skeleton, records: Sequence[Record], view: int, device: torch.device
 ) -> FeatureSet:
-    """Run the frozen network over all records.
+    """Run the frozen network over all records; processes share them, and the main one gets all, the others their own.
 
     Args:
         config: with a mean head that learns on, the feature maps are kept too: C h w half floats a person.
@@ -90,10 +91,10 @@ def extract_features(
     size, padding = config.model.input_size, config.model.padding
     dataset = CropDataset(records, skeleton, size, padding, augment, config.seed, _FIRST_VIEW_EPOCH + view)
     pixel = normalisation(config.model.backbone)
-    clock, parts = Clock(1e9), []
+    clock, parts, own = Clock(1e9), [], processes.own_range(len(records))
     with torch.inference_mode(), progress() as bar:
-        task = bar.add_task(f"features, view {view}", total=len(records), status="")
-        for batch in batches(dataset, np.arange(len(records)), 50, config.workers):
+        task = bar.add_task(f"features, view {view}", total=len(own), status="")
+        for batch in batches(dataset, own, 50, config.workers):
             images = normalise(batch.crops.to(device), *pixel).contiguous(memory_format=torch.channels_last)
             below = model.features(images)
             features = JointFeatures(*(tensor.cpu() for tensor in model.look(below.maps, below.latent)))
@@ -103,7 +104,8 @@ def extract_features(
             rest = (batch.points, batch.labelled, batch.linear, batch.mirrored, maps, below.pooled.cpu(), pixels)
             parts.append(FeatureSet(features, *rest))
             bar.update(task, advance=len(batch.crops), status=f"{clock.count(len(batch.crops)):.0f} images/s")
-    return concatenate(parts)
+    mine = to_tensors(concatenate(parts))
+    return from_tensors({name: processes.collect(tensor, len(records)) for name, tensor in mine.items()})
 
 
 def concatenate(parts: Sequence[FeatureSet]) -> FeatureSet:

@@ -8,16 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from posecov.learn import processes
 from posecov.learn.backbone import normalisation
 from posecov.learn.checkpoint import Average, flatten_state, optimizer_tensors, part, restore_optimizer, save_checkpoint
 from posecov.learn.config import MeanConfig, TrainConfig
 from posecov.learn.datasets import Record
-from posecov.learn.losses import mean_loss
+from posecov.learn.mean_step import MeanStep
 from posecov.learn.model import PoseModel, normalise
 from posecov.learn.run import Clock, Run, progress
-from posecov.learn.samples import CropDataset, batches, epoch_order
+from posecov.learn.samples import CropDataset, Share, batches, epoch_order, training_batches
 from posecov.learn.schedule import warm_cosine
-from posecov.learn.steps import guarded_step
 from posecov.metrics import keypoint_errors, pck
 from posecov.skeleton import Skeleton
 
@@ -41,11 +41,12 @@ def train_mean(
         resumed: tensors and facts of a checkpoint of this part, or None to start afresh.
 
     Raises:
-        PosecovError: a picture cannot be read, or the loss is not finite.
+        PosecovError: a picture cannot be read, the loss is not finite, or another process is gone.
     """
     config, settings = run.config, run.config.mean
     model.to(device).to(memory_format=torch.channels_last)
-    optimizer = _optimizer(model, settings)
+    optimizer = mean_optimizer(model, settings)
+    take_step = MeanStep(model, optimizer, settings, normalisation(config.model.backbone), device)
     average = Average(mean_weights(model.state_dict()), settings.ema)
     start_epoch, start_step, sums = 0, 0, [0.0, 0.0, 0]
     if resumed is not None:
@@ -54,45 +55,45 @@ def train_mean(
         average.state = {name: value.to(device) for name, value in part("average", tensors).items()}
         average.steps = facts["average_steps"]
         restore_optimizer(optimizer, tensors)
+        take_step.restore(facts.get("scaler", {}))
         start_epoch, start_step, sums = facts["epoch"], facts["step"], facts["sums"]
 
     counts = [sum(r.name.startswith(name + "/") for r in train) for name in config.data.datasets]
     shown = sum(c * times for c, times in zip(counts, config.data.repeats, strict=True))
     steps = math.ceil(shown / settings.batch)
-    pixel = normalisation(config.model.backbone)
+    share = Share(processes.rank(), processes.count(), settings.accumulate)
+
+    def order(epoch: int) -> np.ndarray:
+        return epoch_order(counts, config.data.repeats, config.seed, epoch)
 
     def save(epoch: int, step: int, finished: bool = False) -> None:
+        if not processes.is_main():
+            return
         tensors = flatten_state("model", mean_weights(model.state_dict())) | flatten_state("average", average.state)
         facts = {
             "part": "mean", "epoch": epoch, "step": step, "sums": sums, "average_steps": average.steps,
-            "finished": finished, "config": config.to_dict(), "history": run.history,
+            "scaler": take_step.state(), "finished": finished, "config": config.to_dict(), "history": run.history,
         }  # fmt: skip
         save_checkpoint(run.last, tensors | optimizer_tensors(optimizer), facts)
 
-    for epoch in range(start_epoch, settings.epochs):
-        dataset = CropDataset(
-            train, skeleton, config.model.input_size, config.model.padding, config.augment, config.seed, epoch
-        )
-        order = epoch_order(counts, config.data.repeats, config.seed, epoch)
+    dataset = CropDataset(train, skeleton, config.model.input_size, config.model.padding, config.augment, config.seed)
+    epochs = range(start_epoch, settings.epochs)
+    stream = training_batches(dataset, order, settings.batch, epochs, config.workers, start_step, share)
+    for epoch in epochs:
         clock = Clock(config.checkpoint_minutes)
-        model.train()
+        take_step.begin()
         with progress() as bar:
             task = bar.add_task(f"mean {epoch + 1}/{settings.epochs}", total=steps, completed=start_step, status="")
-            for step, batch in enumerate(batches(dataset, order, settings.batch, config.workers, start_step), start=start_step):
+            for step in range(start_step, steps):
+                batch, people = next(stream), min(settings.batch, shown - step * settings.batch)
                 rate = warm_cosine(epoch * steps + step, settings.epochs * steps, settings.warmup)
                 for group in optimizer.param_groups:
                     group["lr"] = settings.lr * group["factor"] * rate
-                images = normalise(batch.crops.to(device), *pixel).contiguous(memory_format=torch.channels_last)
-                output = model.mean(images)
-                loss, error = mean_loss(
-                    output.log_probabilities, output.mean, model.mean_head.positions, batch.points.to(device),
-                    batch.labelled.to(device), settings.heatmap_sigma, settings.coordinate_weight,
-                )  # fmt: skip
-                where = f"mean, epoch {epoch + 1}, step {step}"
-                guarded_step(loss, model.named_parameters(), optimizer, settings.clip, where)
-                average.update(model.state_dict())
-                sums = [sums[0] + loss.item(), sums[1] + error.item(), sums[2] + 1]
-                speed = clock.count(len(batch.crops))
+                loss, error, moved = take_step(batch, share.sizes(people), f"mean, epoch {epoch + 1}, step {step}")
+                if moved:
+                    average.update(model.state_dict())
+                sums = [sums[0] + loss, sums[1] + error, sums[2] + 1]
+                speed = clock.count(people)
                 bar.update(task, advance=1, status=f"loss {sums[0] / sums[2]:.3f}  {speed:.0f} images/s")
                 if clock.due():
                     save(epoch, step + 1)
@@ -126,7 +127,7 @@ def load_mean(model: PoseModel, state: dict[str, Tensor]) -> None:
 def validate_mean(
     state: dict[str, Tensor], config: TrainConfig, skeleton: Skeleton, records: Sequence[Record], device: torch.device
 ) -> dict[str, float]:
-    """PCK@0.2 and mean error on plain crops, crop pixels."""
+    """PCK@0.2 and mean error on plain crops, crop pixels. The processes share the work; the main one has the figures."""
     model = PoseModel(config.model, len(skeleton), pretrained=False)
     load_mean(model, state)
     model.to(device).to(memory_format=torch.channels_last).eval()
@@ -134,19 +135,21 @@ def validate_mean(
     pixel = normalisation(config.model.backbone)
     means, points, labelled = [], [], []
     with torch.inference_mode():
-        for batch in batches(dataset, np.arange(len(records)), 50, config.workers):
+        for batch in batches(dataset, processes.own_range(len(records)), 50, config.workers):
             images = normalise(batch.crops.to(device), *pixel).contiguous(memory_format=torch.channels_last)
             means.append(model.mean(images).mean.unflatten(1, (-1, 2)).cpu())
             points.append(batch.points)
             labelled.append(batch.labelled)
-    mean, truth, mask = torch.cat(means).numpy(), torch.cat(points).numpy(), torch.cat(labelled).numpy()
+    mean, truth, mask = (processes.collect(torch.cat(rows), len(records)).numpy() for rows in (means, points, labelled))
+    if not processes.is_main():
+        return {}
     a, b = skeleton.torso_indices
     torso = np.where(mask[:, a] & mask[:, b], np.linalg.norm(truth[:, a] - truth[:, b], axis=-1), np.nan)
     errors = keypoint_errors(mean, truth, mask)
     return {"validation_pck": float(pck(errors, torso)[1]), "validation_error_px": float(np.nanmean(errors))}
 
 
-def _optimizer(model: PoseModel, settings: MeanConfig) -> torch.optim.Optimizer:
+def mean_optimizer(model: PoseModel, settings: MeanConfig) -> torch.optim.Optimizer:
     """AdamW; the backbone learns slower, and only matrices decay. The covariance head is not trained here."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():

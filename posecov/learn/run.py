@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from posecov.errors import PosecovError
 from posecov.files import write_atomic
 from posecov.learn.config import TrainConfig, load_config
+from posecov.learn.processes import is_main
 
 COLUMNS = (
     "part", "epoch", "loss", "error_px", "criterion", "validation_pck", "validation_error_px",
@@ -42,8 +43,14 @@ class Run:
 
     @classmethod
     def open(cls, config: TrainConfig) -> "Run":
-        """Make or reopen the folder. Raises PosecovError when it cannot be, or holds a run with other settings."""
+        """Make or reopen the folder; the main process alone does, the others only learn its name.
+
+        Raises:
+            PosecovError: it cannot be made, or holds a run with other settings.
+        """
         folder = Path(config.out or f"runs/{config.name}")
+        if not is_main():
+            return cls(config, folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -53,7 +60,9 @@ class Run:
         run = cls(config, folder)
         # Settings of a run that never got to a checkpoint bind nobody.
         if settings.exists() and run.last.exists():
-            _same_settings(settings, config)
+            check_same_settings(settings, load_config(settings), config)
+        for leftover in folder.glob(".posecov-*.part"):  # Of a process that was killed while it wrote.
+            leftover.unlink(missing_ok=True)
         write_atomic(settings, text.encode())
         return run
 
@@ -68,7 +77,9 @@ class Run:
         return self.folder / "best.safetensors"
 
     def record(self, row: dict[str, Any]) -> None:
-        """Add an epoch to the history, and rewrite metrics.csv and curves.png."""
+        """Add an epoch to the history, and rewrite metrics.csv and curves.png; the main process alone does."""
+        if not is_main():
+            return
         self.history.append(row)
         self.write_history()
         shown = ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items() if k != "part")
@@ -86,21 +97,30 @@ class Run:
 
 
 # Settings that may change between a run and its continuation.
-_FREE = ("out", "threads", "workers", "device", "checkpoint_minutes")
+FREE = ("out", "threads", "workers", "device", "checkpoint_minutes", "data.root")
 
 
-def _same_settings(path: Path, config: TrainConfig) -> None:
-    old, new = load_config(path).to_dict(), config.to_dict()
-    old["data"]["root"] = new["data"]["root"]
-    for key in new:
-        if key not in _FREE and old[key] != new[key]:
+def check_same_settings(path: Path, old: TrainConfig, new: TrainConfig) -> None:
+    """Raises PosecovError that names the first setting in which a run, of which ``path`` tells, differs from what is wanted."""
+    there, here = settings_by_name(old.to_dict()), settings_by_name(new.to_dict())
+    for name, value in here.items():
+        if name not in FREE and there[name] != value:
             raise PosecovError(
-                f"{path}: this folder holds a run with another {key!r}; choose another folder with --out, or remove it"
+                f"{path}: this folder holds a run with another setting {name} ({there[name]!r}, now {value!r}); "
+                "choose another folder with --out, or remove it"
             )
 
 
+def settings_by_name(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Every setting of nested ones by its full name, ``mean.batch`` and so on."""
+    named: dict[str, Any] = {}
+    for key, value in fields.items():
+        named |= settings_by_name(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return named
+
+
 def progress() -> Progress:
-    """A progress bar with loss, images/s and time left."""
+    """A progress bar with loss, images/s and time left; the main process alone shows it."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -110,6 +130,7 @@ def progress() -> Progress:
         TimeRemainingColumn(),
         console=console,
         transient=True,
+        disable=not is_main(),
     )
 
 

@@ -2,8 +2,10 @@
 
 import dataclasses
 import hashlib
+import json
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +15,7 @@ from torch import Tensor
 
 from posecov.errors import PosecovError
 from posecov.files import write_atomic
+from posecov.learn import processes
 from posecov.learn.build import build_model
 from posecov.learn.checkpoint import flatten_state, load_checkpoint, part, save_checkpoint
 from posecov.learn.config import TrainConfig, check
@@ -32,7 +35,7 @@ from posecov.learn.features import FeatureSet, extract_features, from_tensors, t
 from posecov.learn.losses import loss_named
 from posecov.learn.mean_training import load_mean, mean_weights, train_mean
 from posecov.learn.model import PoseModel
-from posecov.learn.run import Run
+from posecov.learn.run import FREE, Run, check_same_settings, settings_by_name
 from posecov.skeleton import Skeleton, load_skeleton
 
 log = logging.getLogger(__name__)
@@ -123,18 +126,41 @@ def _check_joints(people: list[Record], skeleton: Skeleton, part_of: str) -> Non
 def train(config: TrainConfig) -> Run:
     """Train, or go on where the run in the same folder was stopped.
 
+    Where `torchrun` started several processes, they do it together: the main one alone writes, and trains the covariance, which
+    is small; the others leave before.
+
     Raises:
         PosecovError: data, settings or folder are not what they should be.
     """
+    try:
+        return _train(config)
+    except BaseException as error:
+        told = processes.tell(error)
+        if told is error:
+            raise
+        raise told from None
+
+
+def _train(config: TrainConfig) -> Run:
     check(config)
-    device = prepare(config, config.device)
+    device = prepare(config, processes.local_device(config.device))
+    processes.join(str(device))
+    if config.mean.batch < 2 * config.mean.accumulate * processes.count():
+        raise PosecovError(
+            f"setting mean.batch: {config.mean.batch} people are fewer than two for each of {processes.count()} processes "
+            f"times mean.accumulate {config.mean.accumulate}"
+        )
     skeleton = load_skeleton(config.skeleton)
     people = load_people(config, config.data.root)
+    bound = {name: value for name, value in settings_by_name(config.to_dict()).items() if name not in FREE}
+    processes.insist_on_same("settings", json.dumps(bound))
+    processes.insist_on_same("people", _names([*people.mean, *people.covariance, *people.validation]))
     run = Run.open(config)
-    if people.skipped:
+    if people.skipped and processes.is_main():
         write_atomic(run.folder / "skipped.txt", "".join(f"{line}\n" for line in people.skipped).encode())
         log.warning("all %d are listed in %s", len(people.skipped), run.folder / "skipped.txt")
-    resumed = load_checkpoint(run.last) if run.last.exists() else None
+    # The others may be on machines that do not see the folder.
+    resumed = processes.from_main(_resume(run) if processes.is_main() else None)
     log.info(
         "%d people to train the mean on, %d the covariance, %d to validate; run in %s",
         len(people.mean), len(people.covariance), len(people.validation), run.folder,
@@ -145,8 +171,11 @@ def train(config: TrainConfig) -> Run:
 
     fresh = resumed is None and not config.start_from
     model = build_model(config, skeleton, pretrained=config.model.pretrained and fresh)
-    if resumed is None and config.start_from:
+    if resumed is None and config.start_from and processes.is_main():
         start_from(model, Path(config.start_from))
+    model.to(device)
+    processes.tensors_from_main(model.state_dict().values())
+    mean = None
     try:
         if resumed is None or (resumed[1]["part"] == "mean" and not resumed[1]["finished"]):
             train_mean(run, model, skeleton, people.mean, people.validation, resumed, device)
@@ -156,62 +185,119 @@ def train(config: TrainConfig) -> Run:
             resumed = None
         else:
             model.load_state_dict(part("model", resumed[0]))
+            mean = resumed[1].get("mean")
     except (KeyError, RuntimeError) as error:
         if resumed is None:
             raise
         raise PosecovError(f"{run.last}: not a checkpoint of this recipe ({str(error).splitlines()[0][:120]})") from None
     wanted = config.covariance.phase1_epochs + config.covariance.phase2_epochs
     if wanted and (resumed is None or not resumed[1]["finished"]):
-        train_covariance(run, model, cache(run, model, skeleton, people, device), resumed)
+        key, groups = _features(run, model, skeleton, people, device, mean)
+        alone = processes.is_main()
+        processes.leave()
+        if alone:
+            train_covariance(run, model, _cached(run, skeleton, key, groups), resumed)
+    else:
+        processes.leave()
     return run
+
+
+def _resume(run: Run) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """The run's last checkpoint, if it has one. Raises PosecovError when it is damaged or of another recipe."""
+    if not run.last.exists():
+        return None
+    tensors, facts = load_checkpoint(run.last)
+    if "config" in facts:
+        check_same_settings(run.last, TrainConfig.from_dict(facts["config"], str(run.last)), run.config)
+    return tensors, facts
 
 
 def start_from(model: PoseModel, path: Path) -> None:
     """Load the averaged mean of another run's checkpoint; the input size may differ.
 
     Raises:
-        PosecovError: no checkpoint, or one of another network.
+        PosecovError: no checkpoint, or one of another network, which is named.
     """
     tensors, facts = load_checkpoint(path)
+    there = facts.get("config", {}).get("model", {})
+    for name in _OF_THE_MEAN:
+        here = getattr(model.config, name)
+        if there.get(name, here) != here:
+            raise PosecovError(f"{path}: not the mean of such a network: its model.{name} is {there[name]!r}, here {here!r}")
     try:
-        load_mean(model, part("average" if facts["part"] == "mean" else "model", tensors))
+        state = part("average" if facts["part"] == "mean" else "model", tensors)
+        joints = len(state["mean_head.steering"])
+        if joints != model.joints:
+            raise PosecovError(f"{path}: not the mean of such a network: its skeleton has {joints} joints, here {model.joints}")
+        load_mean(model, state)
     except (KeyError, RuntimeError) as error:
         raise PosecovError(f"{path}: not the mean of such a network ({str(error).splitlines()[0][:120]})") from None
 
 
+# Settings of the network that the weights of the mean depend on.
+_OF_THE_MEAN = ("backbone", "channels", "latent", "basis")
+
+
 def cache(run: Run, model: PoseModel, skeleton: Skeleton, people: People, device: torch.device) -> Cached:
     """What the covariance head sees, from the run's folder where it was computed before."""
+    return _cached(run, skeleton, *_features(run, model, skeleton, people, device, None))
+
+
+def _cached(run: Run, skeleton: Skeleton, key: dict[str, Any], groups: Sequence[FeatureSet]) -> Cached:
+    roots = None
+    if any(loss_named(name).pseudo for name in run.config.covariance.losses):
+        roots = _cached_roots(run, groups[1], key)
+    return Cached(groups[1:], groups[0], roots, torch.from_numpy(skeleton.flip_permutation), key["weights"])
+
+
+def _features(
+    run: Run, model: PoseModel, skeleton: Skeleton, people: People, device: torch.device, mean: str | None
+) -> tuple[dict[str, Any], list[FeatureSet]]:
+    """What tells these features from others, and the features: of validation people, then of every view of training people.
+
+    All processes compute them; the main one has them in the end, and keeps them in the run's folder.
+
+    Args:
+        mean: `fingerprint` of the mean that they are of, where the model's mean head has learned on since; None: the model's.
+
+    Raises:
+        PosecovError: they would have to be computed again, but that mean is gone.
+    """
     config, path = run.config, run.folder / "features.safetensors"
     key: dict[str, Any] = {
-        "weights": fingerprint(model),
+        "weights": mean or fingerprint(model),
         "people": _names(people.covariance),
         "validation": _names(people.validation),
     }
     key |= {"views": config.covariance.views, "seed": config.seed, "augment": dataclasses.asdict(config.augment)}
     key |= {"maps": config.covariance.mean_head != "frozen", "mirror": config.covariance.mixture}
     groups: list[FeatureSet] = []
-    if path.exists():
+    if processes.is_main() and path.exists():
         try:
             tensors, facts = load_checkpoint(path)
-        except PosecovError:
+        except PosecovError as error:
+            log.warning("%s; computed again", error)
             tensors, facts = {}, {}
         # What was kept with the feature maps serves a frozen mean head as well.
         if facts.get("key") in (key, key | {"maps": True}):
             groups = [from_tensors(part(f"group{i}", tensors)) for i in range(config.covariance.views + 2)]
-    if not groups:
-        groups = [extract_features(model, config, skeleton, people.validation, 0, device)]
-        groups += [
-            extract_features(model, config, skeleton, people.covariance, view, device)
-            for view in range(config.covariance.views + 1)
-        ]
+    if processes.from_main(bool(groups)):
+        return key, groups
+    if mean is not None and mean != fingerprint(model):
+        raise PosecovError(
+            f"{path}: gone or damaged, and the mean that it was of has learned on; start anew with another --out"
+        )
+    groups = [extract_features(model, config, skeleton, people.validation, 0, device)]
+    groups += [
+        extract_features(model, config, skeleton, people.covariance, view, device)
+        for view in range(config.covariance.views + 1)
+    ]
+    if processes.is_main():
         tensors = {
             name: value for i, seen in enumerate(groups) for name, value in flatten_state(f"group{i}", to_tensors(seen)).items()
         }
         save_checkpoint(path, tensors, {"key": key})
-    roots = None
-    if any(loss_named(name).pseudo for name in config.covariance.losses):
-        roots = _cached_roots(run, groups[1], key)
-    return Cached(groups[1:], groups[0], roots, torch.from_numpy(skeleton.flip_permutation))
+    return key, groups
 
 
 def _cached_roots(run: Run, plain: FeatureSet, features: dict[str, Any]) -> Tensor:

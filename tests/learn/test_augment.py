@@ -2,11 +2,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
 from posecov.geometry import crop_map
 from posecov.learn.augment import AugmentConfig, ColourChange, crop_record, generator, random_map
 from posecov.learn.datasets import read_lspet
-from posecov.learn.samples import CropDataset, batches, epoch_order
+from posecov.learn.samples import CropDataset, Share, batches, epoch_order, training_batches
 from posecov.skeleton import load_skeleton
 
 SKELETON = load_skeleton("lsp14")
@@ -95,6 +96,22 @@ def test_order_repeats_blocks_and_changes_by_epoch():
 
 def test_skipped_batches_are_those_of_the_beginning(records):
     dataset = CropDataset(records, SKELETON, 32, 1.1)
-    every = list(batches(dataset, range(10), 4, workers=0))
-    rest = list(batches(dataset, range(10), 4, workers=0, skip=1))
+    every = list(training_batches(dataset, np.arange, 4, range(10, 12), workers=0))
+    rest = list(training_batches(dataset, np.arange, 4, range(10, 12), workers=0, skip=1))
+    assert [b.index.tolist() for b in every][:4] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9], [0, 1, 2, 3]]
     assert [b.index.tolist() for b in rest] == [b.index.tolist() for b in every[1:]]
+
+
+def test_batches_do_not_depend_on_workers_or_processes(records):
+    dataset = CropDataset(records, SKELETON, 32, 1.1, AugmentConfig())
+
+    def read(workers, share):
+        return list(training_batches(dataset, lambda epoch: np.arange(7), 3, range(2), workers, share=share))
+
+    alone, shares = read(1, Share()), [read(0, Share(rank, 2)) for rank in range(2)]
+    assert [len(batch.crops) for batch in shares[1]] == [1, 1, 0] * 2
+    for whole, *parts in zip(alone, *shares, strict=True):
+        for name in ("crops", "points", "labelled", "linear", "mirrored", "index"):
+            assert torch.equal(getattr(whole, name), torch.cat([getattr(part, name) for part in parts]))
+    # The second epoch shows the same people anew.
+    assert not torch.equal(alone[0].crops, alone[3].crops)

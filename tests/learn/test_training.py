@@ -13,7 +13,7 @@ from stick_figures import write_data_root
 from tiny_recipe import tiny_config
 
 from posecov.errors import PosecovError
-from posecov.learn import mean_training
+from posecov.learn import mean_step
 from posecov.learn.augment import AugmentConfig
 from posecov.learn.checkpoint import load_checkpoint, part
 from posecov.learn.datasets import read_lsp
@@ -59,7 +59,7 @@ def _stop_after(monkeypatch, module, name, calls):
 @pytest.mark.parametrize("steps", [2, 5])
 def test_resumes_bit_for_bit_from_the_middle_of_an_epoch(tiny, tiny_run, monkeypatch, steps):
     config = dataclasses.replace(tiny, checkpoint_minutes=0.0)
-    _stop_after(monkeypatch, mean_training, "mean_loss", steps)
+    _stop_after(monkeypatch, mean_step, "mean_loss", steps)
     with pytest.raises(_StopError):
         train(config)
     monkeypatch.undo()
@@ -83,7 +83,7 @@ def test_resumes_bit_for_bit_between_the_phases(tiny, tiny_run, monkeypatch):
 
 def test_another_run_in_the_same_folder_is_refused(tiny_run):
     other = dataclasses.replace(tiny_run.config, mean=dataclasses.replace(tiny_run.config.mean, lr=0.5))
-    with pytest.raises(PosecovError, match="another 'mean'"):
+    with pytest.raises(PosecovError, match=r"another setting mean.lr \(0\.002, now 0\.5\)"):
         train(other)
 
 
@@ -294,8 +294,10 @@ def test_a_run_starts_from_another_ones_mean_at_another_size(tiny, tiny_run, dat
     trained = part("model", load_checkpoint(tiny_run.last)[0])
     assert torch.equal(model.state_dict()["mean_head.steering"], trained["mean_head.steering"])
     assert model.mean(torch.zeros(1, 3, 96, 96)).mean.shape == (1, 28)
-    with pytest.raises(PosecovError, match="not the mean of such a network"):
+    with pytest.raises(PosecovError, match=r"not the mean of such a network: its model\.latent is 6, here 7"):
         start_from(PoseModel(dataclasses.replace(config.model, latent=7), 14, pretrained=False), tiny_run.last)
+    with pytest.raises(PosecovError, match="its skeleton has 14 joints, here 16"):
+        start_from(PoseModel(config.model, 16, pretrained=False), tiny_run.last)
     with pytest.raises(PosecovError, match="no such checkpoint"):
         train(dataclasses.replace(config, start_from=str(data_root / "none.safetensors")))
 

@@ -13,7 +13,7 @@ from posecov.learn.losses.likelihood import (
     student_t_mixture_nll,
     student_t_nll,
 )
-from posecov.learn.losses.pose import mean_loss
+from posecov.learn.losses.pose import joint_counts, mean_loss
 from posecov.learn.losses.roots import symmetric_root
 from posecov.learn.losses.transport import wasserstein, wasserstein_bound, wasserstein_procrustes, wasserstein_symmetric
 
@@ -26,6 +26,7 @@ __all__ = [
     "Target",
     "beta_nll",
     "faithful",
+    "joint_counts",
     "kl",
     "loss_named",
     "mean_loss",

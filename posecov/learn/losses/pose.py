@@ -1,10 +1,27 @@
 """The loss of the pose's mean alone: heatmaps and distances."""
 
+import torch
 from torch import Tensor
 
 
+def joint_counts(positions: Tensor, points: Tensor, labelled: Tensor) -> Tensor:
+    """What `mean_loss` divides by: (2,) int64, labelled joints inside the grid, and all labelled ones.
+
+    Args:
+        positions: (P, 2) crop pixels. points: (N, J, 2) crop pixels. labelled: (N, J) bool.
+    """
+    return torch.stack([_inside(positions, points, labelled).sum(), labelled.sum()])
+
+
 def mean_loss(
-    log_probabilities: Tensor, mean: Tensor, positions: Tensor, points: Tensor, labelled: Tensor, sigma: float, weight: float
+    log_probabilities: Tensor,
+    mean: Tensor,
+    positions: Tensor,
+    points: Tensor,
+    labelled: Tensor,
+    sigma: float,
+    weight: float,
+    counts: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Cross entropy of the softmax with a Gaussian around the label, and the L1 distance of the mean, both per joint.
 
@@ -18,6 +35,8 @@ def mean_loss(
         labelled: (N, J) bool.
         sigma: of the Gaussian, in cells.
         weight: of the distance, which is in cells.
+        counts: `joint_counts` of all people that the loss is a mean over, where these are some of them: the results of the
+            parts then add up to those of the whole. None: these are all.
 
     Returns:
         loss (scalar); mean error of the labelled joints in crop pixels (scalar, detached).
@@ -26,10 +45,14 @@ def mean_loss(
     squared = ((positions - points.unsqueeze(2)) / cell).square().sum(-1)
     target = (-squared / (2 * sigma**2)).softmax(-1)
     entropy = -(target * log_probabilities).sum(-1)
-    low, high = positions.amin(0) - cell / 2, positions.amax(0) + cell / 2
-    inside = labelled & (points >= low).all(-1) & (points <= high).all(-1)
+    inside = _inside(positions, points, labelled)
     difference = mean.unflatten(1, (-1, 2)) - points
     distance = difference.abs().sum(-1) / cell
-    count = labelled.sum().clamp_min(1)
-    loss = (entropy * inside).sum() / inside.sum().clamp_min(1) + weight * (distance * labelled).sum() / count
+    within, count = (joint_counts(positions, points, labelled) if counts is None else counts).clamp_min(1)
+    loss = (entropy * inside).sum() / within + weight * (distance * labelled).sum() / count
     return loss, ((difference.norm(dim=-1) * labelled).sum() / count).detach()
+
+
+def _inside(positions: Tensor, points: Tensor, labelled: Tensor) -> Tensor:
+    half = (positions[1, 0] - positions[0, 0]) / 2
+    return labelled & (points >= positions.amin(0) - half).all(-1) & (points <= positions.amax(0) + half).all(-1)
