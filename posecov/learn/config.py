@@ -146,7 +146,7 @@ class CovarianceConfig:
     phase1_epochs: int = 5
     phase1_loss: str = "wasserstein-procrustes"
     phase2_epochs: int = 15
-    phase2_loss: str = "student-t"
+    phase2_loss: str = "student-t-mixture"
     own_share: float = 0.5
     mean_head: str = "frozen"
     start: str = "constant"

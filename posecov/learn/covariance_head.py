@@ -279,8 +279,7 @@ class CovarianceHead(nn.Module):
         floor = (RELATIVE_FLOOR * self._mean_diagonal(scatter) + ABSOLUTE_FLOOR) * eye
         scale = self.calibration.repeat_interleave(2)
         calibrated = scale[:, None] * scale * (1.0 - self.shrinkage + self.shrinkage * self.own_blocks)
-        nothing = whole.new_zeros(len(whole), 1)
-        weights = nothing if self.exchange is None else self.exchange(whole, seen.mirror)
+        weights = whole.new_zeros(whole.shape[0], 1) if self.exchange is None else self.exchange(whole, seen.mirror)
         return Covariance((scatter + floor) * calibrated, k1, k2, gradient, curvature, k3 + floor, deviation, factor, weights)
 
     @staticmethod

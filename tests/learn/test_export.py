@@ -9,12 +9,15 @@ import torch
 from posecov import PoseEstimator
 from posecov.errors import PosecovError
 from posecov.learn import export as exporting
+from posecov.learn.build import build_model
 from posecov.learn.calibration import calibrate, shrink
 from posecov.learn.calibration.checkpoint import calibrate_checkpoint
 from posecov.learn.checkpoint import load_checkpoint, save_checkpoint
+from posecov.learn.covariance_training import law_of
 from posecov.learn.export import Exported, degrees_of_freedom, export, load_model
 from posecov.learn.parity_crops import parity_crops
 from posecov.model import PoseModel as OnnxModel
+from posecov.skeleton import load_skeleton
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +38,13 @@ def test_parity_and_metadata(trained, exported):
     assert measured.crops == 15
     assert measured.keypoints < exporting.KEYPOINT_TOLERANCE
     assert measured.covariance < exporting.COVARIANCE_TOLERANCE
+    assert measured.weights < exporting.WEIGHT_TOLERANCE
+    assert measured.agrees
+    assert not dataclasses.replace(measured, weights=math.nan).agrees
     metadata = OnnxModel(path, threads=1).metadata
     assert metadata.degrees_of_freedom == pytest.approx(degrees_of_freedom(trained[0], trained[1]))
     assert metadata.skeleton.name == "lsp14"
+    assert [exchange.name for exchange in metadata.exchanges][:3] == ["none", "leg", "lower leg"]
     assert metadata.input_size == 64
     assert metadata.description == {"data": ["drawn"]}
 
@@ -48,17 +55,40 @@ def test_the_file_is_self_contained_and_names_no_machine(exported):
     assert b"site-packages" not in exported[0].read_bytes()
 
 
-def test_covariance_is_the_second_moment(trained, exported):
+def test_covariance_is_the_laws_second_moment(trained):
     model, config, _ = trained
     nu = degrees_of_freedom(model, config)
     image = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        covariance, scatter = Exported(model, nu)(image)[1], model(image)[1].scatter
-    torch.testing.assert_close(covariance, scatter * nu / (nu - 2))
+        keypoints, covariance, scatter, weights = Exported(model, nu)(image)
+        mean, predicted = model(image)
+    people = law_of(model, mean.double().numpy(), predicted, config.covariance)
+    np.testing.assert_allclose(covariance, people.covariance, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(scatter, people.scatter[:, 0], rtol=1e-6)
+    np.testing.assert_allclose(weights, people.weights, rtol=1e-5)
+    np.testing.assert_allclose(keypoints.flatten(1), people.mean, rtol=1e-6)
+
+
+def test_a_single_law_has_two_outputs(tiny, trained, tmp_path):
+    covariance = dataclasses.replace(trained[1].covariance, phase2_loss="student-t")
+    config = dataclasses.replace(trained[1], covariance=covariance)
+    torch.manual_seed(0)
+    model = build_model(config, load_skeleton("lsp14")).eval()
+    out = tmp_path / "single.onnx"
+    export(model, config, parity_crops(config, "", 2)[0], out, {})
+    deployed = OnnxModel(out, threads=1)
+    assert deployed.metadata.exchanges == ()
+    nu = degrees_of_freedom(model, config)
+    image = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        _, spread = Exported(model, nu)(image)
+        torch.testing.assert_close(spread, model(image)[1].scatter * nu / (nu - 2))
 
 
 def test_runs_through_the_estimator(exported, data_root):
     pose = PoseEstimator(exported[0], threads=1)(data_root / "drawing0.jpg", boxes=[[20, 20, 120, 200]])[0]
+    assert pose.components is not None
+    assert pose.components.components == 8
     assert pose.covariance.shape == (28, 28)
     assert (np.linalg.eigvalsh(pose.covariance.astype(np.float64)) > 0).all()
 
@@ -70,9 +100,12 @@ def test_a_model_that_disagrees_is_not_written(trained, tmp_path, monkeypatch):
     original = exporting.Exported.forward
     honest = exporting.to_onnx(model, config, {})
     monkeypatch.setattr(exporting, "to_onnx", lambda *_: honest)
-    monkeypatch.setattr(
-        exporting.Exported, "forward", lambda self, image: (original(self, image)[0] + 0.01, original(self, image)[1])
-    )
+
+    def moved(self, image):
+        keypoints, *rest = original(self, image)
+        return keypoints + 0.01, *rest
+
+    monkeypatch.setattr(exporting.Exported, "forward", moved)
     with pytest.raises(PosecovError, match=r"disagree by 0\.01"):
         export(model, config, parity_crops(config, "", 2)[0], out, {})
     assert out.read_text() == "what was there"
@@ -138,6 +171,8 @@ def test_calibrated_checkpoint_exports_what_was_found(tiny_run, tmp_path):
     found = calibrate_checkpoint(tiny_run.best, out, "")
     model, config, facts = load_model(out)
     np.testing.assert_allclose(model.covariance_head.calibration.numpy(), found.factor, rtol=1e-6)
+    exchange = model.covariance_head.exchange
+    assert (exchange.temperature.item(), exchange.shift.item()) == pytest.approx((found.temperature, found.shift), rel=1e-5)
     assert degrees_of_freedom(model, config) == pytest.approx(found.degrees_of_freedom, rel=1e-5)
     assert facts["description"]["validation_nll"]["after"] <= facts["description"]["validation_nll"]["before"]
     with pytest.raises(PosecovError, match="calibrated already"):

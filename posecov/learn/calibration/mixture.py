@@ -71,7 +71,7 @@ def likeliest(people: Mixture, labels: np.ndarray, shrinkage: float) -> Calibrat
         total = nll + (p[4:] / JOINT_SPREAD).square().sum() / (2 * count)
         total.backward()
         assert p.grad is not None
-        return float(total), p.grad.numpy()
+        return total.item(), p.grad.numpy()
 
     start = np.zeros(4 + joints)
     start[1] = np.clip(math.log(float(people.degrees_of_freedom) - 2.0), *_BOUNDS[1])
