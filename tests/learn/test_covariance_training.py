@@ -113,7 +113,7 @@ def test_decays_pull_towards_the_constant_law():
     head, view = _head(), _people(3)
     with torch.no_grad():
         head.root += 0.1
-    settings = CovarianceConfig(correlation_decay=0.0, deviation_decay=0.0)
+    settings = CovarianceConfig(phase2_loss="student-t", correlation_decay=0.0, deviation_decay=0.0)
     cached = Cached([view], view, None, PERMUTATION)
 
     def loss(**named):
