@@ -173,7 +173,8 @@ def _train(config: TrainConfig) -> Run:
     model = build_model(config, skeleton, pretrained=config.model.pretrained and fresh)
     if resumed is None and config.start_from and processes.is_main():
         start_from(model, Path(config.start_from))
-    model.to(device)
+    # As training has it: memory in another order adds up in another order, and a resumed run must not.
+    model.to(device).to(memory_format=torch.channels_last)
     processes.tensors_from_main(model.state_dict().values())
     mean = None
     try:

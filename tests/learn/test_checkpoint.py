@@ -58,6 +58,24 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
             load_checkpoint(path)
 
 
+@pytest.mark.parametrize("where", ["tensors", "header"])
+def test_damage_is_found_and_named(tmp_path, where):
+    """One bit of a tensor; one digit of a fact in the header."""
+    path = tmp_path / "a.safetensors"
+    save_checkpoint(path, {"w": torch.ones(1000), "h": torch.ones(3).half(), "b": torch.tensor(True)}, {"epoch": 111111111})
+    assert load_checkpoint(path)[1]["epoch"] == 111111111
+    content = bytearray(path.read_bytes())
+    content[-3 if where == "tensors" else content.index(b"111111111") + 1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(PosecovError, match=r"a\.safetensors: damaged"):
+        load_checkpoint(path)
+
+
+def test_older_checkpoints_without_a_checksum_are_read(tmp_path):
+    save_file({"w": torch.ones(2)}, tmp_path / "old", metadata={"posecov": '{"format": 1, "epoch": 2}'})
+    assert load_checkpoint(tmp_path / "old")[1]["epoch"] == 2
+
+
 def test_optimizer_goes_on_where_it_was(tmp_path):
     def steps(count, restored=None):
         torch.manual_seed(0)

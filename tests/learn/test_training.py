@@ -13,7 +13,7 @@ from stick_figures import write_data_root
 from tiny_recipe import tiny_config
 
 from posecov.errors import PosecovError
-from posecov.learn import mean_step
+from posecov.learn import covariance_training, mean_step
 from posecov.learn.augment import AugmentConfig
 from posecov.learn.checkpoint import load_checkpoint, part
 from posecov.learn.datasets import read_lsp
@@ -69,9 +69,75 @@ def test_resumes_bit_for_bit_from_the_middle_of_an_epoch(tiny, tiny_run, monkeyp
     assert all(torch.equal(mine[name], whole[name]) for name in whole)
 
 
-def test_resumes_bit_for_bit_between_the_phases(tiny, tiny_run, monkeypatch):
-    from posecov.learn import covariance_training
+def test_killed_by_the_system_it_goes_on_bit_for_bit(tiny, tiny_run):
+    """Once within an epoch of the mean; the rest of the run is in this process."""
+    import os
+    import signal
+    import time
 
+    config, parent = dataclasses.replace(tiny, checkpoint_minutes=0.0), os.getpid()
+    last = Path(tiny.out) / "last.safetensors"
+    child = os.fork()
+    if child == 0:
+        try:
+            train(config)
+        finally:
+            os._exit(0)
+    assert os.getpid() == parent
+    while not last.exists() and os.waitpid(child, os.WNOHANG) == (0, 0):
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert load_checkpoint(last)[1]["part"] == "mean"
+    (last.parent / ".posecov-0123456789ab.part").write_bytes(b"what it was writing")
+    resumed = train(config)
+    assert not list(last.parent.glob(".posecov-*"))
+    mine, whole = load_checkpoint(resumed.last)[0], load_checkpoint(tiny_run.last)[0]
+    assert all(torch.equal(mine[name], whole[name]) for name in whole)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_to_go_on_from(tiny, tiny_run, monkeypatch):
+    import errno
+    import os
+
+    from posecov import files
+
+    sync, left = os.fsync, [3]
+
+    def fills_up(number):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(number)
+
+    config = dataclasses.replace(tiny, checkpoint_minutes=0.0)
+    monkeypatch.setattr(files.os, "fsync", fills_up)
+    with pytest.raises(PosecovError, match=r"last\.safetensors: cannot be written \(No space left on device\)$"):
+        train(config)
+    monkeypatch.undo()
+    assert load_checkpoint(Path(tiny.out) / "last.safetensors")[1]["step"] == 2
+    mine, whole = load_checkpoint(train(config).last)[0], load_checkpoint(tiny_run.last)[0]
+    assert all(torch.equal(mine[name], whole[name]) for name in whole)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"channels": 24}, r"model\.channels \(16, now 24\)"),
+        ({"backbone": "resnet18"}, r"model\.backbone \('test_efficientnet'"),
+    ],
+)
+def test_a_checkpoint_of_another_network_is_refused_by_what_differs(tiny, tiny_run, changes, says):
+    """Also where the settings beside it say otherwise: those in the checkpoint count."""
+    folder = Path(tiny.out)
+    folder.mkdir()
+    (folder / "last.safetensors").write_bytes(tiny_run.last.read_bytes())
+    config = dataclasses.replace(tiny, model=dataclasses.replace(tiny.model, **changes))
+    with pytest.raises(PosecovError, match=r"last\.safetensors: this folder holds a run with another setting " + says):
+        train(config)
+
+
+def test_resumes_bit_for_bit_between_the_phases(tiny, tiny_run, monkeypatch):
     _stop_after(monkeypatch, covariance_training, "losses_of", 4)
     with pytest.raises(_StopError):
         train(tiny)
@@ -257,16 +323,25 @@ def test_a_gaussian_run_from_end_to_end(tiny):
 
 
 @pytest.mark.parametrize("mean_head", ["trained", "fresh"])
-def test_the_mean_head_can_learn_on_while_the_backbone_is_frozen(tiny, tiny_run, mean_head):
+def test_the_mean_head_can_learn_on_while_the_backbone_is_frozen(tiny, tiny_run, mean_head, monkeypatch):
     covariance = dataclasses.replace(tiny.covariance, mean_head=mean_head, phase1_loss="wasserstein-bound", phase2_loss="nll")
     covariance = dataclasses.replace(covariance, gradient_share=0.1, curvature_share=0.05)
     model = dataclasses.replace(tiny.model, scatter="factor")
-    run = train(dataclasses.replace(tiny, covariance=covariance, model=model))
+    config = dataclasses.replace(tiny, covariance=covariance, model=model)
+    run = train(config)
     trained, before = part("model", load_checkpoint(run.best)[0]), part("model", load_checkpoint(tiny_run.best)[0])
     assert not torch.equal(trained["mean_head.steering"], before["mean_head.steering"])
     # The two runs trained the same mean before; what lies below its head stayed.
     assert torch.equal(trained["lateral.0.weight"], before["lateral.0.weight"])
     assert run.history[-1]["degrees_of_freedom"] == float("inf")
+    # Stopped between the phases it goes on with the features and pseudo-labels of the mean from before.
+    config = dataclasses.replace(config, out=tiny.out + "-stopped")
+    _stop_after(monkeypatch, covariance_training, "losses_of", 4)
+    with pytest.raises(_StopError):
+        train(config)
+    monkeypatch.undo()
+    resumed = load_checkpoint(train(config).last)[0]
+    assert all(torch.equal(resumed[name], value) for name, value in load_checkpoint(run.last)[0].items())
 
 
 def test_the_covariance_learns_from_the_people_that_the_mean_left(tiny, tmp_path):
