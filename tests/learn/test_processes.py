@@ -179,7 +179,8 @@ def test_processes_with_other_settings_are_refused(tiny, tmp_path):
 
 def test_too_many_parts_are_refused(tiny, tmp_path):
     first, second = run_together(lambda rank: train(_mean_only(tiny, tmp_path / "run", accumulate=4)))
-    assert {type(first), type(second)} == {PosecovError, processes.SaidError}
+    # Both see it by themselves; one that is much later hears that it has been said.
+    assert {type(first), type(second)} <= {PosecovError, processes.SaidError}
     assert "fewer than two for each of 2 processes" in str(first) + str(second)
 
 
