@@ -106,7 +106,7 @@ def test_half_precision_resumes_bit_for_bit(tiny, tmp_path, monkeypatch):
     config = dataclasses.replace(tiny, mean=mean, covariance=covariance, checkpoint_minutes=0.0, workers=0)
     # A scale that one has to come down from, step by step.
     make = torch.amp.GradScaler
-    monkeypatch.setattr(torch.amp, "GradScaler", lambda device, enabled: make(device, init_scale=2.0**27, enabled=enabled))
+    monkeypatch.setattr(torch.amp, "GradScaler", lambda device, enabled: make(device, init_scale=2.0**20, enabled=enabled))
     whole = load_checkpoint(train(dataclasses.replace(config, out=str(tmp_path / "whole"))).last)
     assert 0 < whole[1]["average_steps"] < 6
     loss, left = mean_step.mean_loss, [3]
