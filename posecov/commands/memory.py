@@ -18,7 +18,7 @@ def keep_freed_memory() -> None:
     """Start this program over, in the same process, with `SETTINGS` in its environment; on Linux with glibc only.
 
     A training step on a CPU allocates and frees the same large buffers over and over. glibc gives each back to the kernel,
-    which has to clear it again before the next use: about 7 % of a step at 160 px. glibc reads these settings only while a
+    which has to clear it again before the next use: 5 to 14 % of a step at 160 px. glibc reads these settings only while a
     program starts, hence the new start; the process keeps its number, its files and whoever waits for it, such as torchrun.
     Nothing happens where any of them is set already, where another allocator is loaded, or where `LEAVE` is set.
     """
