@@ -1,11 +1,11 @@
 """What things cost here, each against the naive way in the same run.
 
-    python tools/benchmark.py tic|pseudo-labels|train-step|inference [...] [--json OUT]
+    python tools/benchmark.py tic|pseudo-labels|train-step|loader|inference [...] [--json OUT]
 
 tic: Taylor terms of the papers' own network, closed form and randomised, against autograd. pseudo-labels: neighbour search
-against the bare matrix product it contains. train-step: a pose training step with and without TIC. inference: the deployed
-model with and without its covariance, one box through `PoseEstimator`, and importing the package. OUT holds one flat object
-of numbers. Exit code 2 when something is missing.
+against the bare matrix product it contains. train-step: a pose training step with and without TIC. loader: reading pictures,
+the training step, and both together. inference: the deployed model with and without its covariance, one box through
+`PoseEstimator`, and importing the package. OUT holds one flat object of numbers. Exit code 2 when something is missing.
 """
 
 import logging
@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,11 +21,12 @@ import numpy as np
 import tyro
 
 from posecov import PosecovError, PoseEstimator
+from posecov.commands.memory import keep_freed_memory
 from posecov.commands.terminal import needs_training_packages
 from posecov.model import PoseModel
 from posecov.output import write_json
 
-Name = Literal["tic", "pseudo-labels", "train-step", "inference"]
+Name = Literal["tic", "pseudo-labels", "train-step", "loader", "inference"]
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,17 @@ class Options:
     threads: int = 1
     """CPU threads."""
     input_size: int = 192
-    """Side of the crops of `train-step`."""
+    """Side of the crops of `train-step` and `loader`."""
     batch: int = 32
-    """People a step of `train-step`."""
+    """People a step of `train-step` and `loader`."""
+    recipe: Path = Path("configs/lsp14-small-160.yaml")
+    """Network, data and augmentation of `loader`."""
+    data_root: str = ""
+    """Folder of the data sets of `loader`; POSECOV_DATA when not given."""
+    workers: int = 1
+    """Reading processes of the loop of `loader`."""
+    device: str = "cpu"
+    """Of the network of `loader`."""
 
 
 def tic(options: Options) -> Mapping[str, float]:
@@ -66,6 +75,24 @@ def train_step(options: Options) -> Mapping[str, float]:
     from posecov.learn.model import ModelConfig
 
     return measure(ModelConfig(input_size=options.input_size, frozen_stages=-1), options.batch)
+
+
+def loader(options: Options) -> Mapping[str, float]:
+    """Pictures, the training step, and both."""
+    from posecov.learn.benchmarks.loader import measure
+    from posecov.learn.config import load_config
+    from posecov.learn.training import load_people, prepare
+
+    recipe = load_config(options.recipe)
+    config = replace(
+        recipe,
+        model=replace(recipe.model, input_size=options.input_size, pretrained=False),
+        mean=replace(recipe.mean, batch=options.batch),
+        workers=options.workers,
+        threads=options.threads,
+    )
+    device = prepare(config, options.device)
+    return measure(config, load_people(config, options.data_root).mean, device)
 
 
 def inference(options: Options) -> Mapping[str, float]:
@@ -103,6 +130,7 @@ BENCHMARKS: Mapping[Name, Callable[[Options], Mapping[str, float]]] = {
     "tic": tic,
     "pseudo-labels": pseudo_labels,
     "train-step": train_step,
+    "loader": loader,
     "inference": inference,
 }
 
@@ -111,7 +139,7 @@ def main(options: Options) -> None:
     """Measure, print, write. Raises PosecovError."""
     if not options.names:
         raise PosecovError(f"name at least one of {', '.join(BENCHMARKS)}")
-    if {"tic", "pseudo-labels", "train-step"} & set(options.names):
+    if {"tic", "pseudo-labels", "train-step", "loader"} & set(options.names):
         import torch
 
         torch.set_num_threads(options.threads)
@@ -128,6 +156,7 @@ def main(options: Options) -> None:
 
 if __name__ == "__main__":
     needs_training_packages("benchmark")
+    keep_freed_memory()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         main(tyro.cli(Options, prog="tools/benchmark.py"))

@@ -12,6 +12,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,33 +35,55 @@ def main(arguments: Sequence[str]) -> int:
     train = [sys.executable, str(Path(__file__).with_name("train.py")), options.recipe, "--device", "cpu"]
     train += ["--checkpoint-minutes", "0", *settings, "--out"]
     started = time.time()
-    _finish([*train, str(whole)], None)
+    _run([*train, str(whole)])
     # Every start takes its seconds; what is left of the run is cut into about as many pieces as there are kills.
     starting = (whole / "config.yaml").stat().st_mtime - started
-    piece = (time.time() - started - starting) / max(options.kills, 1)
-    moments = random.Random(options.seed)
+    piece, moments = (time.time() - started - starting) / (options.kills + 1), random.Random(options.seed)
     for _ in range(options.kills):
-        after = moments.uniform(0.5 * starting, starting + 2 * piece)
-        ended = _finish([*train, str(killed)], after)
-        print(f"after {after:.1f} s: {'had ended' if ended else 'killed'}; {_state(killed)}", flush=True)
-    _finish([*train, str(killed)], None)
+        early = moments.random() < 0.2
+        after, since = (moments.uniform(0, starting), None) if early else (moments.uniform(0, 1.5 * piece), killed)
+        ended = _run([*train, str(killed)], after, since)
+        begun = "start" if early else "first checkpoint"
+        print(f"{after:.2f} s after its {begun}: {'had ended' if ended else 'killed'}; {_state(killed)}", flush=True)
+    _run([*train, str(killed)])
     different = [name for name in ("last", "best") if not _same(whole / f"{name}.safetensors", killed / f"{name}.safetensors")]
     print(f"different: {', '.join(different)}" if different else "the same, bit for bit")
     return 1 if different else 0
 
 
-def _finish(command: Sequence[str], after: float | None) -> bool:
-    """Run a command to its end, or kill it and its children after so many seconds; whether it ended by itself."""
-    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    try:
-        _, told = process.communicate(timeout=after)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        return False
-    if process.returncode:
-        raise PosecovError(told.strip().rsplit("\n", 1)[-1])
+def _run(command: Sequence[str], after: float | None = None, since: Path | None = None) -> bool:
+    """Run a command to its end, or kill it and its children.
+
+    Args:
+        after: seconds until then; None: never.
+        since: they count from when the run in this folder next writes a checkpoint; None: from the start.
+
+    Returns:
+        Whether it ended by itself.
+
+    Raises:
+        PosecovError: it ended with an error; with the last line that it told.
+    """
+    before = _written(since)
+    with tempfile.TemporaryFile("w+") as told:
+        process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=told)
+        while since is not None and _written(since) == before and process.poll() is None:
+            time.sleep(0.01)
+        try:
+            process.wait(timeout=after)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return False
+        if process.returncode:
+            told.seek(0)
+            raise PosecovError(told.read().strip().rsplit("\n", 1)[-1])
     return True
+
+
+def _written(folder: Path | None) -> int:
+    path = folder / "last.safetensors" if folder is not None else None
+    return path.stat().st_mtime_ns if path is not None and path.exists() else 0
 
 
 def _state(folder: Path) -> str:

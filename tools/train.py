@@ -12,6 +12,7 @@ import io
 import logging
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from types import FrameType
 
@@ -27,21 +28,26 @@ def main() -> int:
     needs_training_packages("train")
     keep_freed_memory()
     from posecov.learn.config import config_from_command_line
-    from posecov.learn.processes import GO_ON, SaidError, launched
+    from posecov.learn.processes import GO_ON, SaidError, is_first_here, launched
     from posecov.learn.run import console
     from posecov.learn.training import train
 
-    # Schedulers, and torchrun when another process has failed, stop a program this way.
-    signal.signal(signal.SIGTERM, _stop)
     first = launched()[0] == 0
+    says = is_first_here()
     level = logging.INFO if first else logging.ERROR
     logging.basicConfig(level=level, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)])
     try:
-        # All processes have the same command line: one of them complains about it, or explains it.
-        with contextlib.nullcontext() if first else _silence():
+        # All processes have the same command line: one on each machine complains about it, or explains it.
+        with contextlib.nullcontext() if says else _silence():
             config = config_from_command_line("tools/train.py", sys.argv[1:])
     except PosecovError as error:
-        return _complain(error) if first else 2
+        return _complain(error) if says else _wait()
+    except SystemExit as wrong:
+        if says or not wrong.code:
+            raise
+        return _wait()
+    # Schedulers, and torchrun when another process has failed, stop a program this way.
+    signal.signal(signal.SIGTERM, _stop)
     try:
         run = train(config)
     except SaidError:
@@ -65,6 +71,13 @@ def _complain(error: PosecovError) -> int:
 def _silence() -> Iterator[None]:
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         yield
+
+
+def _wait() -> int:
+    """Give the process that complains the time to, before the end of this one ends it."""
+    with contextlib.suppress(KeyboardInterrupt):
+        time.sleep(20)
+    return 2
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -35,6 +35,11 @@ def launched() -> tuple[int, int]:
     return (_number("RANK", 0), count) if count > 1 else (0, 1)
 
 
+def is_first_here() -> bool:
+    """Whether this is the first process on its machine, as the environment has it."""
+    return launched()[1] == 1 or _number("LOCAL_RANK", 0) == 0
+
+
 def rank() -> int:
     """Of this process; 0 outside `join` and `leave`."""
     return dist.get_rank() if dist.is_initialized() else 0
@@ -66,29 +71,41 @@ def local_device(device: str) -> str:
     return f"cuda:{number}"
 
 
+def meet() -> None:
+    """Find the place where the processes that the environment tells of, if any, leave word for one another.
+
+    Raises:
+        PosecovError: it cannot be found.
+    """
+    global _store
+    if launched()[1] > 1 and _store is None:
+        try:
+            _store = next(iter(dist.rendezvous("env://", timeout=_PATIENCE)))[0]
+        except (RuntimeError, ValueError) as error:
+            raise _no_meeting(error) from None
+
+
 def join(device: str) -> None:
-    """Meet the other processes that the environment tells of, if any.
+    """Become one of the processes that have met, if they have.
 
     Args:
         device: ``cpu`` or ``cuda:0`` and so on, what this process computes on.
 
     Raises:
-        PosecovError: they cannot be met.
+        PosecovError: the others do not come.
     """
-    global _store
-    number, everybody = launched()
-    if everybody == 1 or dist.is_initialized():
+    if _store is None or dist.is_initialized():
         return
+    number, everybody = launched()
     if device.startswith("cuda"):
         torch.cuda.set_device(device)
+    backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
     try:
-        _store, number, everybody = next(iter(dist.rendezvous("env://", timeout=_PATIENCE)))
-        backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
         dist.init_process_group(
             backend, store=dist.PrefixStore("group", _store), rank=number, world_size=everybody, timeout=_PATIENCE
         )
     except (RuntimeError, ValueError) as error:
-        raise PosecovError(f"process {number} of {everybody} cannot meet the others ({_first_line(error)})") from None
+        raise _no_meeting(error) from None
 
 
 def leave() -> None:
@@ -110,7 +127,7 @@ def tell(error: BaseException) -> BaseException:
     node = _number("GROUP_RANK", 0)
     try:
         if _store.add("failures", 1) == 1:
-            _store.set("failure", f"{node} process {rank()}: {_first_line(error)}")
+            _store.set("failure", f"{node} process {launched()[0]}: {_first_line(error)}")
             return error
         where, what = _store.get("failure").decode().split(" ", 1)
     except RuntimeError:  # Whoever kept the word is gone too.
@@ -197,6 +214,11 @@ def _guarded(call: Callable[..., Any], *arguments: Any, **named: Any) -> None:
 def _bytes(tensor: Tensor) -> Tensor:
     """The memory of a contiguous tensor: gloo does not know every type."""
     return tensor.view(-1).view(torch.uint8)
+
+
+def _no_meeting(error: Exception) -> LostError:
+    number, everybody = launched()
+    return LostError(f"process {number} of {everybody} cannot meet the others ({_first_line(error)})")
 
 
 def _first_line(error: BaseException) -> str:

@@ -194,6 +194,8 @@ class _Keys:
 
 
 def _load(dataset: CropDataset, keys: Iterable[list[tuple[int, int]]], workers: int) -> Iterator[Batch]:
+    # Ends OpenCV's threads, if it has had any: a forked worker, which has not, would wait for them for ever.
+    cv2.setNumThreads(1)
     loader = DataLoader(
         _Guarded(dataset),
         batch_sampler=keys,  # type: ignore[arg-type]

@@ -133,6 +133,7 @@ def train(config: TrainConfig) -> Run:
         PosecovError: data, settings or folder are not what they should be.
     """
     try:
+        processes.meet()
         return _train(config)
     except BaseException as error:
         told = processes.tell(error)
