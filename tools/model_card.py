@@ -42,7 +42,7 @@ project's code is Apache-2.0.
 
 `configs/{recipe}-160.yaml`, then `configs/{recipe}.yaml`: the mean on pictures (at 160 px, then {mean_epochs} epochs at
 {size} px), then, with the mean frozen, the covariance head: phase 1, the 2-Wasserstein bound on covariance pseudo-labels of
-feature-space neighbours ({wasserstein_epochs} epochs); phase 2, the Student-t negative log-likelihood ({nll_epochs} epochs),
+feature-space neighbours ({wasserstein_epochs} epochs); phase 2, the likelihood of the law above ({nll_epochs} epochs),
 both in the Taylor-induced parameterisation. Scale, degrees of freedom and a shrinkage of correlations between joints were
 calibrated on {calibrated_on}.
 No setting was chosen by a figure of the test images, with one reservation: that correlations shrink at all was added after a

@@ -149,7 +149,7 @@ class CovarianceConfig:
         deviation_decay: pull of the per-picture deviation towards zero.
         gradient_share: of the trace that k1 J J^T carries at the start; 0 leaves the term out.
         curvature_share: of the trace that the Hessian term carries at the start; 0 leaves the term out.
-        degrees_of_freedom: of the Student-t's at the start of phase 2, which learns it; inf stays Gaussian, as other losses do.
+        degrees_of_freedom: of the Student-t's at the start of phase 2, which learns it. Other losses stay Gaussian.
         clip: largest norm of the gradient.
     """
 
@@ -292,6 +292,10 @@ def _check_losses(config: TrainConfig) -> None:
             raise PosecovError(f"setting covariance.{setting}: {error}") from None
         if name not in settings.losses:
             continue
+        if name.startswith("student-t") and math.isinf(settings.degrees_of_freedom):
+            raise PosecovError(
+                f"setting covariance.{setting}: {name} has finite degrees of freedom; the Gaussian's loss is nll"
+            )
         if loss.form in ("diagonal", "precision") and form != loss.form:
             raise PosecovError(f"setting covariance.{setting}: {name} needs --model.scatter {loss.form}, not {form}")
         if loss.form == "covariance" and form == "precision":

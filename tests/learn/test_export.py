@@ -69,7 +69,7 @@ def test_covariance_is_the_laws_second_moment(trained):
     np.testing.assert_allclose(keypoints.flatten(1), people.mean, rtol=1e-6)
 
 
-def test_a_single_law_has_two_outputs(tiny, trained, tmp_path):
+def test_a_single_law_has_two_outputs(trained, tmp_path):
     covariance = dataclasses.replace(trained[1].covariance, phase2_loss="student-t")
     config = dataclasses.replace(trained[1], covariance=covariance)
     torch.manual_seed(0)

@@ -275,6 +275,7 @@ def test_unreadable_training_picture_names_the_file(tmp_path, data_root):
         ("covariance", {"gradient_share": 0.7}, "covariance.gradient_share"),
         ("covariance", {"degrees_of_freedom": 2.0}, "above 2"),
         ("covariance", {"phase2_loss": "nonesuch"}, "wasserstein-procrustes"),
+        ("covariance", {"degrees_of_freedom": float("inf")}, "student-t-mixture has finite degrees of freedom"),
         ("covariance", {"phase2_loss": "beta-nll"}, "needs --model.scatter diagonal"),
         ("covariance", {"phase1_loss": "wasserstein-bound"}, "needs --model.scatter factor"),
         ("covariance", {"phase2_loss": "likelihood"}, "covariance.phase2_loss: there is no loss 'likelihood'"),
@@ -315,7 +316,7 @@ def test_a_foreign_checkpoint_is_refused(tiny):
 
 
 def test_a_gaussian_run_from_end_to_end(tiny):
-    covariance = dataclasses.replace(tiny.covariance, degrees_of_freedom=float("inf"))
+    covariance = dataclasses.replace(tiny.covariance, phase2_loss="nll")
     run = train(dataclasses.replace(tiny, covariance=covariance))
     tensors, _ = load_checkpoint(run.best)
     assert all(torch.isfinite(value).all() for value in tensors.values())

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 
 from posecov.errors import PosecovError
-from posecov.learn.calibration.found import Calibration
 from posecov.learn.calibration.laws import calibrate_law
+from posecov.learn.calibration.shared import Calibration
 from posecov.learn.checkpoint import flatten_state, save_checkpoint
 from posecov.learn.covariance_training import law_of, predict
 from posecov.learn.export import load_model

@@ -3,8 +3,8 @@
 import numpy as np
 
 from posecov.law import Law
-from posecov.learn.calibration.found import Calibration, shrink
 from posecov.learn.calibration.mixture import calibrate_mixture, calibrated_mixture
+from posecov.learn.calibration.shared import Calibration, shrink
 from posecov.learn.calibration.single import calibrate
 from posecov.mixture import Mixture
 

@@ -8,7 +8,17 @@ import torch
 from scipy import optimize
 
 from posecov.errors import PosecovError
-from posecov.learn.calibration.found import JOINT_SPREAD, MASSES, PRICE, Calibration, shrink
+from posecov.learn.calibration.shared import (
+    JOINT_SPREAD,
+    LOG_DEGREES,
+    LOG_FACTOR,
+    MASSES,
+    Calibration,
+    check_people,
+    choose,
+    shrink,
+    worst_deviation,
+)
 from posecov.learn.losses import student_t_mixture_nll
 from posecov.mixture import Mixture
 
@@ -16,8 +26,7 @@ _SHRINKAGES = (0.0, 0.1, 0.2, 0.3)
 _FACTORS = np.exp(np.arange(-0.12, 0.121, 0.03))
 _LEAST_LOG_WEIGHT = -30.0
 _DEGREES = (0.7, 0.85, 1.0, 1.2, 1.5)
-# Factors e^+-3, degrees of freedom 2.05 to 1000, temperature e^+-2, shift +-5: beyond, numbers overflow or nothing changes.
-_BOUNDS = [(-3.0, 3.0), (math.log(0.05), math.log(998.0)), (-2.0, 2.0), (-5.0, 5.0)]
+_LOG_TEMPERATURE, _SHIFT = (-2.0, 2.0), (-5.0, 5.0)
 
 
 def calibrate_mixture(people: Mixture, values: np.ndarray) -> Calibration:
@@ -34,11 +43,10 @@ def calibrate_mixture(people: Mixture, values: np.ndarray) -> Calibration:
     Raises:
         PosecovError: hardly anybody to calibrate on.
     """
-    if len(values) < 50:
-        raise PosecovError(f"calibration needs at least 50 people, there are {len(values)}")
-    fits = [match_coverage(people, values, likeliest(people, values, shrinkage)) for shrinkage in _SHRINKAGES]
-    best = min(found.after for found, _ in fits)
-    return min((pair for pair in fits if pair[0].after <= best + PRICE), key=lambda pair: pair[1])[0]
+    check_people(len(values))
+    before = float(people.negative_log_likelihood(values).mean())
+    fits = [match_coverage(people, values, likeliest(people, values, shrinkage, before)) for shrinkage in _SHRINKAGES]
+    return choose(fits)
 
 
 def calibrated_mixture(people: Mixture, found: Calibration) -> Mixture:
@@ -51,14 +59,13 @@ def calibrated_mixture(people: Mixture, found: Calibration) -> Mixture:
     return Mixture.of_exchanges(people.mean, scatter, found.degrees_of_freedom, weights, _orders(people))
 
 
-def likeliest(people: Mixture, labels: np.ndarray, shrinkage: float) -> Calibration:
-    """By maximum likelihood, with joints' factors drawn to the common one, at a given shrinkage."""
+def likeliest(people: Mixture, labels: np.ndarray, shrinkage: float, before: float) -> Calibration:
+    """By maximum likelihood, with joints' factors drawn to the common one, at a given shrinkage; its NLL is left open."""
     present = torch.from_numpy(~np.isnan(labels))
     rows = None if present.all() else present
     values, mean, log_weights = (torch.from_numpy(np.array(a)) for a in (labels, people.mean, _log_weights(people)))
     scatter, orders = torch.from_numpy(shrink(people.scatter[:, 0], shrinkage)), torch.from_numpy(_orders(people))
     count, joints = len(values), values.shape[1] // 2
-    before = float(people.negative_log_likelihood(labels).mean())
 
     def objective(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         p = torch.tensor(parameters, requires_grad=True)
@@ -74,15 +81,14 @@ def likeliest(people: Mixture, labels: np.ndarray, shrinkage: float) -> Calibrat
         return total.item(), p.grad.numpy()
 
     start = np.zeros(4 + joints)
-    start[1] = np.clip(math.log(float(people.degrees_of_freedom) - 2.0), *_BOUNDS[1])
-    bounds = [*_BOUNDS, *[(-3.0, 3.0)] * joints]
+    start[1] = np.clip(math.log(float(people.degrees_of_freedom) - 2.0), *LOG_DEGREES)
+    bounds = [LOG_FACTOR, LOG_DEGREES, _LOG_TEMPERATURE, _SHIFT, *[LOG_FACTOR] * joints]
     result = optimize.minimize(objective, start, method="L-BFGS-B", jac=True, bounds=bounds, options={"maxiter": 200})
     if not np.isfinite(result.fun):
         raise PosecovError("calibration: the likelihood is not finite; was the model trained to its end?")
     p = result.x
     nu, temperature = 2.0 + math.exp(p[1]), math.exp(p[2])
-    found = Calibration(np.exp(p[0] + p[4:]), shrinkage, nu, before, math.nan, temperature, float(p[3]))
-    return _judged(people, labels, found)
+    return Calibration(np.exp(p[0] + p[4:]), shrinkage, nu, before, math.nan, temperature, float(p[3]))
 
 
 def match_coverage(people: Mixture, values: np.ndarray, start: Calibration) -> tuple[Calibration, float]:
@@ -99,22 +105,15 @@ def match_coverage(people: Mixture, values: np.ndarray, start: Calibration) -> t
             deviation = _deviation(people, values, tried)
             if deviation < lowest:
                 best, lowest = tried, deviation
-    return _judged(people, values, best), lowest
+    after = float(calibrated_mixture(people, best).negative_log_likelihood(values).mean())
+    return dataclasses.replace(best, after=after), lowest
 
 
 def _deviation(people: Mixture, values: np.ndarray, found: Calibration) -> float:
     """The worst deviation of coverage at the four masses, of all joints together and over joints by themselves."""
     law = calibrated_mixture(people, found)
     held = [[(m[~np.isnan(m)] <= level).mean() for level in MASSES] for m in (law.mass(values), law.joint_masses(values))]
-    difference = np.abs(np.array(held) - MASSES)
-    # The worst mass counts; among equals the others break the tie.
-    return float(difference.max() + 0.1 * np.sqrt(np.square(difference).mean()))
-
-
-def _judged(people: Mixture, values: np.ndarray, found: Calibration) -> Calibration:
-    """With its own NLL."""
-    after = float(calibrated_mixture(people, found).negative_log_likelihood(values).mean())
-    return dataclasses.replace(found, after=after)
+    return float(worst_deviation((np.array(held) - MASSES).reshape(-1)))
 
 
 def _log_weights(people: Mixture) -> np.ndarray:

@@ -8,7 +8,17 @@ from scipy import optimize
 from posecov import law
 from posecov.coordinates import joint_blocks, unflatten
 from posecov.errors import PosecovError
-from posecov.learn.calibration.found import JOINT_SPREAD, MASSES, PRICE, Calibration, shrink
+from posecov.learn.calibration.shared import (
+    JOINT_SPREAD,
+    LOG_DEGREES,
+    LOG_FACTOR,
+    MASSES,
+    Calibration,
+    check_people,
+    choose,
+    shrink,
+    worst_deviation,
+)
 
 _SHRINKAGES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
 
@@ -28,10 +38,9 @@ def calibrate(residuals: np.ndarray, scatter: np.ndarray, degrees_of_freedom: fl
     Raises:
         PosecovError: hardly anybody to calibrate on.
     """
+    check_people(len(residuals))
     fits = [fit(residuals, scatter, degrees_of_freedom, shrinkage) for shrinkage in _SHRINKAGES]
-    likeliest = min(found.after for found, _ in fits)
-    affordable = [(deviation, found) for found, deviation in fits if found.after <= likeliest + PRICE]
-    return min(affordable, key=lambda pair: pair[0])[1]
+    return choose(fits)
 
 
 def fit(residuals: np.ndarray, scatter: np.ndarray, degrees_of_freedom: float, shrinkage: float) -> tuple[Calibration, float]:
@@ -53,14 +62,12 @@ def fit(residuals: np.ndarray, scatter: np.ndarray, degrees_of_freedom: float, s
         The calibration, and its worst deviation of coverage.
 
     Raises:
-        PosecovError: hardly anybody to calibrate on.
+        PosecovError: the likelihood is not finite.
     """
     before = float(law.negative_log_likelihood(residuals, scatter, degrees_of_freedom).mean())
     scatter = shrink(np.asarray(scatter, dtype=np.float64), shrinkage)
     residuals, scatter = np.asarray(residuals, dtype=np.float64), np.asarray(scatter, dtype=np.float64)
     count, size = residuals.shape
-    if count < 50:
-        raise PosecovError(f"calibration needs at least 50 people, there are {count}")
     gaussian = np.isinf(degrees_of_freedom)
     present = ~np.isnan(residuals)
     joint_present = present.reshape(count, -1, 2).any(axis=2)
@@ -78,8 +85,7 @@ def fit(residuals: np.ndarray, scatter: np.ndarray, degrees_of_freedom: float, s
 
     start = np.zeros(2 + size // 2)
     start[1] = 0.0 if gaussian else np.log(degrees_of_freedom - 2.0)
-    # Degrees of freedom from 2.05 to 1000, common factor e^+-3: beyond, numbers overflow and nothing changes.
-    bounds = [(-3.0, 3.0), (math.log(0.05), math.log(998.0))] + [(-3.0, 3.0)] * (size // 2)
+    bounds = [LOG_FACTOR, LOG_DEGREES] + [LOG_FACTOR] * (size // 2)
     start[1] = np.clip(start[1], *bounds[1])
     found = optimize.minimize(objective, start, method="L-BFGS-B", bounds=bounds, options={"maxiter": 200})
     if not np.isfinite(found.fun):
@@ -117,8 +123,7 @@ def match_coverage(residuals: np.ndarray, scatter: np.ndarray, degrees_of_freedo
         for index, dimension in enumerate(np.unique(size)):
             whole += np.searchsorted(np.sort(together[size == dimension]), radii[:, index : index + 1] * factors**2) / len(size)
         difference = np.concatenate([each, whole]) - np.tile(MASSES, 2)[:, None]
-        # The worst mass counts; among equals the others break the tie.
-        deviations = np.abs(difference).max(axis=0) + 0.1 * np.sqrt(np.square(difference).mean(axis=0))
+        deviations = worst_deviation(difference)
         place = int(np.argmin(deviations))
         if deviations[place] < best[0]:
             best = (float(deviations[place]), float(factors[place]), float(nu))
