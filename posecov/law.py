@@ -215,6 +215,43 @@ def probability_within(scatter: np.ndarray, radius: float | np.ndarray, degrees_
     return np.where(variances[..., 1, 0] > 0, within, 1.0)
 
 
+def expected_distance(offset: np.ndarray, scatter: np.ndarray, degrees_of_freedom: DegreesOfFreedom) -> np.ndarray:
+    """Expected length of offset + x, x of the law with mean 0: how far a point is from a place, on average.
+
+    A length is pi / 2 times the mean over directions of its projections' sizes, and the projection of a t on a direction is a
+    t of one dimension, whose expected size is closed-form. The trapezoidal rule over a half turn does the rest: 64 directions
+    are exact to 0.1 % for ellipses up to 50 times as long as wide (at the worst angle), and far better for rounder ones.
+
+    Args:
+        offset: (..., 2) mean minus that place.
+        scatter: (..., 2, 2); a zero matrix is a point that is known.
+        degrees_of_freedom: nu, above 1.
+
+    Returns:
+        (...) in the units of the offset.
+    """
+    from scipy.special import betaln, ndtr, stdtr
+
+    nu, gaussian = _split(degrees_of_freedom)
+    if not ((nu > 1) | gaussian).all():
+        raise PosecovError("an expected distance needs more than 1 degree of freedom")
+    nu, gaussian = nu[..., None], gaussian[..., None]
+    angles = np.arange(64) * np.pi / 64
+    across = np.stack([np.cos(angles), np.sin(angles)])
+    middle = np.asarray(offset, dtype=np.float64) @ across
+    spread = np.sqrt(np.maximum(((np.asarray(scatter, dtype=np.float64) @ across) * across).sum(axis=-2), 0.0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        z = np.where(spread > 0, middle / spread, 0.0)
+    squared = np.square(z)
+    normal = np.exp(-squared / 2) / np.sqrt(2 * np.pi)
+    exponent = -(nu + 1) / 2 * np.log1p(squared / nu) - betaln(nu / 2, 0.5) - np.log(nu) / 2
+    # Where infinite, nu stands at 1, and what it gives there is thrown away.
+    tail = np.where(gaussian, normal, np.exp(exponent) * (nu + squared) / np.where(gaussian, 1.0, nu - 1))
+    beyond = 2 * np.where(gaussian, ndtr(z), stdtr(nu, z)) - 1
+    sizes = np.where(spread > 0, middle * beyond + 2 * spread * tail, np.abs(middle))
+    return np.pi / 2 * sizes.mean(axis=-1)
+
+
 def ellipse_axes(scatter: np.ndarray, mass: float, degrees_of_freedom: DegreesOfFreedom) -> tuple[np.ndarray, np.ndarray]:
     """The central ellipse of a point that holds ``mass``.
 
@@ -346,6 +383,11 @@ class Law:
         squared = squared_mahalanobis(residuals, coordinates.joint_blocks(self.scatter))
         dimension = (~np.isnan(residuals)).sum(axis=-1)
         return central_mass(squared, dimension, np.asarray(self.degrees_of_freedom)[..., None])
+
+    def expected_errors(self) -> np.ndarray:
+        """(..., J) expected distance of each joint from its mean (`expected_distance`)."""
+        blocks = coordinates.joint_blocks(self.scatter)
+        return expected_distance(np.zeros(blocks.shape[:-1]), blocks, np.asarray(self.degrees_of_freedom)[..., None])
 
     def hidden_joint_residuals(self, values: np.ndarray) -> np.ndarray:
         """(..., J, 2) residual of each joint about its mean given all other labelled joints of values (..., D)."""

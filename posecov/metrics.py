@@ -154,20 +154,20 @@ def limb_masses(people: Law | Mixture, values: np.ndarray, limbs: Sequence[tuple
     return masses
 
 
-def risk_curve(sigmas: np.ndarray, errors: np.ndarray) -> np.ndarray:
-    """(K,) mean error of the k joints with the smallest sigmas, k = 1..K, over all labelled joints of all people.
+def risk_curve(expected: np.ndarray, errors: np.ndarray) -> np.ndarray:
+    """(K,) mean error of the k joints with the smallest expected errors, k = 1..K, over all labelled joints of all people.
 
     The risk-coverage curve of El-Yaniv and Wiener (2010) with the error as the loss; its mean is the area under it. Joints of
-    equal sigma (to nine digits) count with their mean error, so that their order does not matter.
+    equal expectation (to nine digits) count with their mean error, so that their order does not matter.
 
     Args:
-        sigmas: (N, J) in a unit that makes people comparable.
+        expected: (N, J) errors, or any other measure of uncertainty, in a unit that makes people comparable.
         errors: (N, J), NaN left out, in the same unit.
     """
-    counted = ~np.isnan(errors) & ~np.isnan(sigmas)
+    counted = ~np.isnan(errors) & ~np.isnan(expected)
     # Equal up to rounding in the last digits, as a constant times a person's size divided by that size is.
     with np.errstate(divide="ignore"):
-        _, tie, count = np.unique(np.round(np.log(sigmas[counted]), 9), return_inverse=True, return_counts=True)
+        _, tie, count = np.unique(np.round(np.log(expected[counted]), 9), return_inverse=True, return_counts=True)
     level = np.bincount(tie, weights=errors[counted]) / count
     return np.cumsum(np.repeat(level, count)) / np.arange(1, len(tie) + 1)
 
@@ -231,20 +231,20 @@ def sharpness(people: Law | Mixture, values: np.ndarray) -> float:
     return float(np.nanmean(law.log_volume(people.covariance, ~np.isnan(values))))
 
 
-def rank_correlation(sigmas: np.ndarray, errors: np.ndarray) -> float:
-    """Spearman's correlation of sigma and error over people, within each joint, averaged over joints.
+def rank_correlation(expected: np.ndarray, errors: np.ndarray) -> float:
+    """Spearman's correlation of expected and found errors over people, within each joint, averaged over joints.
 
-    Pooling joints would reward knowing that wrists are harder than necks. A joint whose sigma is one constant counts 0.
+    Pooling joints would reward knowing that wrists are harder than necks. A joint whose expected error is one constant counts 0.
 
     Args:
-        sigmas: (N, J).
-        errors: (N, J), NaN left out, in the same units as the sigmas.
+        expected: (N, J) errors, or any other measure of uncertainty.
+        errors: (N, J), NaN left out, in the same unit.
     """
     found = []
-    for sigma, error in zip(np.asarray(sigmas).T, np.asarray(errors).T, strict=True):
-        counted = ~np.isnan(error) & ~np.isnan(sigma)
+    for guess, error in zip(np.asarray(expected).T, np.asarray(errors).T, strict=True):
+        counted = ~np.isnan(error) & ~np.isnan(guess)
         if counted.sum() > 1:
-            found.append(_spearman(sigma[counted], error[counted]))
+            found.append(_spearman(guess[counted], error[counted]))
     return float(np.mean(found)) if found else float("nan")
 
 

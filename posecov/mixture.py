@@ -147,6 +147,16 @@ class Mixture:
         pairs = [coordinates.rows([joint]) for joint in range(self.means.shape[-1] // 2)]
         return np.stack([self.marginal(rows).mass(values[..., rows]) for rows in pairs], axis=-1)
 
+    def expected_errors(self) -> np.ndarray:
+        """(..., J) expected distance of each joint from its place in the leading component (`law.expected_distance`)."""
+        found = []
+        for joint in range(self.means.shape[-1] // 2):
+            point = self.marginal(coordinates.rows([joint]))
+            apart = point.means - point.mean[..., None, :]
+            nu = np.asarray(point.degrees_of_freedom)[..., None]
+            found.append((point.weights * law.expected_distance(apart, point.scatters, nu)).sum(axis=-1))
+        return np.stack(found, axis=-1)
+
     def hidden_joint_residuals(self, values: np.ndarray) -> np.ndarray:
         """(..., J, 2) residual of each joint about its place given all other labelled joints of values (..., D).
 

@@ -199,6 +199,45 @@ def test_probability_within_a_radius_is_that_of_samples_and_of_a_line():
         law.probability_within(np.eye(2), -1.0, 4.0)
 
 
+def test_expected_distance_about_the_mean_has_closed_forms():
+    # Round Gaussians follow Rayleigh's law, and half the squared radius of a round t follows F(2, nu).
+    assert law.expected_distance(np.zeros(2), 4 * np.eye(2), math.inf) == pytest.approx(2 * np.sqrt(np.pi / 2), rel=1e-9)
+    radial = stats.f(2, 4.5).expect(lambda f: np.sqrt(2 * f))
+    assert law.expected_distance(np.zeros(2), np.eye(2), 4.5) == pytest.approx(radial, rel=1e-6)
+    assert law.expected_distance(np.array([3.0, 4.0]), np.zeros((2, 2)), 4.5) == pytest.approx(5, rel=1e-3)
+    # On a line it is the expected size of a number.
+    line = law.expected_distance(np.zeros(2), np.diag([9.0, 0.0]), math.inf)
+    assert line == pytest.approx(3 * np.sqrt(2 / np.pi), rel=1e-3)
+    with pytest.raises(PosecovError, match="more than 1 degree"):
+        law.expected_distance(np.zeros(2), np.eye(2), 0.9)
+
+
+@pytest.mark.parametrize("dof", [math.inf, 3.0])
+@pytest.mark.parametrize("axes", [(1.0, 1.0), (3.0, 1.0), (50.0, 1.0)])
+@pytest.mark.parametrize("offset", [(0.0, 0.0), (5.0, -2.0), (300.0, 400.0)])
+def test_expected_distance_is_that_of_a_sum_over_the_plane(dof, axes, offset):
+    turn = linalg.expm(np.array([[0, -0.7], [0.7, 0]]))
+    # Quantiles of the radius times many directions: mean over both is the expectation.
+    share = (np.arange(4000) + 0.5) / 4000
+    share = 1 - (1 - share) ** 4  # More of them where the tail is.
+    weight = 4 * (1 - (np.arange(4000) + 0.5) / 4000) ** 3 / 4000
+    radius = np.sqrt(stats.chi2(2).ppf(share) if math.isinf(dof) else 2 * stats.f(2, dof).ppf(share))
+    angle = np.arange(720) * np.pi / 360
+    unit = np.stack([np.cos(angle), np.sin(angle)], axis=-1) @ (turn * axes).T
+    found = weight @ np.linalg.norm(radius[:, None, None] * unit + np.array(offset), axis=-1).mean(axis=1)
+    scatter = turn @ np.diag(np.square(axes)) @ turn.T
+    assert law.expected_distance(np.array(offset), scatter, dof) == pytest.approx(found, rel=2e-3)
+
+
+def test_expected_errors_of_many_people_are_those_of_each():
+    rng = np.random.default_rng(3)
+    many = law.Law(rng.standard_normal((3, 4)), random_scatter(rng, 4, (3,)), np.array([2.5, 7.0, math.inf]))
+    each = [law.Law(many.mean[i], many.scatter[i], many.degrees_of_freedom[i]).expected_errors() for i in range(3)]
+    np.testing.assert_allclose(many.expected_errors(), each, rtol=1e-12)
+    far = np.linalg.norm(many[0].sample(rng, 400_000).reshape(-1, 2, 2) - many[0].mean.reshape(2, 2), axis=-1)
+    np.testing.assert_allclose(far.mean(axis=0), each[0], rtol=0.03)
+
+
 @pytest.mark.parametrize("dof", [math.inf, 4.0])
 def test_an_ellipse_holds_its_mass(dof):
     rng = np.random.default_rng(9)

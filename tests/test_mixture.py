@@ -145,6 +145,17 @@ def test_covariance_is_the_second_moment_about_the_unexchanged_mean(dof):
     )
 
 
+@pytest.mark.parametrize("dof", [math.inf, 4.5])
+def test_expected_errors_are_those_of_samples(dof):
+    mixture = make(8, (2,), dof)
+    apart = mixture.sample(np.random.default_rng(8), 200_000) - mixture.mean
+    found = np.linalg.norm(apart.reshape(200_000, 2, 3, 2), axis=-1)
+    np.testing.assert_allclose(mixture.expected_errors(), found.mean(axis=0), rtol=0.02)
+    np.testing.assert_allclose(mixture[1].expected_errors(), mixture.expected_errors()[1])
+    one = Mixture.of_exchanges(mixture.mean, mixture.scatter[:, 0], dof, np.array([1.0, 0.0]), SWAP)
+    np.testing.assert_allclose(one.expected_errors(), law.Law(one.mean, one.scatter[:, 0], dof).expected_errors())
+
+
 def test_marginals_are_those_of_the_samples_and_merge_what_no_coordinate_notices():
     mixture = make(9, (2,), 4.5, ORDERS)
     rows = np.array([10, 11, 24])  # The left ankle, and the neck's x.

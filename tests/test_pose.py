@@ -43,6 +43,17 @@ def test_types_shapes_and_units():
     np.testing.assert_allclose(pose.scatter, pose.covariance * 3 / 5, rtol=1e-6)
 
 
+def test_the_expected_error_follows_the_law_and_is_0_where_a_joint_is_known():
+    pose = make()
+    assert pose.expected_error.shape == (3,)
+    assert pose.expected_error.dtype == np.float32
+    law = Law.from_covariance(pose.keypoints.reshape(-1), pose.covariance, 5.0)
+    np.testing.assert_allclose(pose.expected_error, law.expected_errors(), rtol=1e-6)
+    known = pose.condition({"knee": (112.0, 92.0)})
+    assert known.expected_error[1] == 0
+    assert (known.expected_error[[0, 2]] > 0).all()
+
+
 def test_covariances_are_made_symmetric_and_known_joints_certain():
     skewed = np.diag([4.0] * 6)
     skewed[0, 5] = 1

@@ -70,7 +70,7 @@ def evaluate(
         figures of the model and the rivals, with "difference" = model minus rival and its paired 95 % bootstrap interval:
         NLL, TAC, energy score and sharpness are better below 0, rank correlation above. No rivals, and the reason as
         "rivals_missing", when fewer than 4 D people have one of the joints, D the coordinates that are labelled at all. Rank
-        correlations are within joints, with sigma and error in torsos or in person sizes. Torsos come from
+        correlations are within joints, of expected and found error in torsos or in person sizes. Torsos come from
         the labels and shrink when seen end on, for sigma and error alike, which gives even a constant covariance some
         correlation. "confusion" (`confusion`) is about a mixture's exchanges and None for a single law; "conditioning"
         (`conditioning`) is empty for a skeleton without flip pairs.
@@ -110,7 +110,7 @@ def evaluate(
         "pckh": _pckh(errors, heads, joints),
         "mean_error": {"pixels": metrics.mean_error(errors), "person_sizes": metrics.mean_error(errors / sizes[:, None])},
         "coverage_band": band(len(values)),
-        "joints": _joints(seen, law.joint_sigma(model.covariance)),
+        "joints": _joints(seen, law.joint_sigma(model.covariance), model.expected_errors()),
         "limbs": _limbs(seen),
         "laws": figures,
         "gaussian_nll": {name: float(metrics.nll_per_person(one, values).mean()) for name, one in gaussian_laws.items()},
@@ -179,8 +179,8 @@ def _pckh(errors: np.ndarray, heads: np.ndarray, joints: Sequence[str]) -> dict[
     return found
 
 
-def _joints(people: People, sigmas: np.ndarray) -> dict[str, dict[str, Any]]:
-    """What is to know about each joint beside its coverage: sigmas (N, J) of the model, pixels."""
+def _joints(people: People, sigmas: np.ndarray, expected: np.ndarray) -> dict[str, dict[str, Any]]:
+    """What is to know about each joint beside its coverage: sigmas and expected errors (N, J) of the model, pixels."""
     found = {}
     for index, name in enumerate(people.joints):
         error, sigma = people.errors[:, index], sigmas[:, index] / people.sizes
@@ -189,7 +189,9 @@ def _joints(people: People, sigmas: np.ndarray) -> dict[str, dict[str, Any]]:
             "labelled": int(counted.sum()),
             "mean_error": {"pixels": mean(error), "person_sizes": mean(error / people.sizes)},
             "mean_sigma": {"pixels": mean(sigmas[counted, index]), "person_sizes": mean(sigma[counted])},
-            "rank_correlation": metrics.rank_correlation(sigma[:, None], (error / people.sizes)[:, None]),
+            "rank_correlation": metrics.rank_correlation(
+                (expected[:, index] / people.sizes)[:, None], (error / people.sizes)[:, None]
+            ),
             "coverage_band": band(int(counted.sum())),
         }
     return found

@@ -93,9 +93,11 @@ def law_table(report: dict[str, Any]) -> Table:
     if report.get("limbs"):
         row(f"coverage at {nominal} %, limb vectors, mean over limbs", lambda f: shares(f["coverage"]["limbs"]))
     row("sharpness, mean log sigma, log pixels", lambda f: number(f["sharpness"]))
-    row("rank correlation of sigma and error, person sizes", lambda f: number(f["rank_correlation"]["person_sizes"]))
-    row("rank correlation of sigma and error, torsos", lambda f: number(f["rank_correlation"]["torsos"]))
+    row("rank correlation of expected and found error, person sizes", lambda f: number(f["rank_correlation"]["person_sizes"]))
+    row("rank correlation of expected and found error, torsos", lambda f: number(f["rank_correlation"]["torsos"]))
     row("rank correlation, torsos, model minus rival", difference("rank_correlation", 2))
+    if "of_sigma" in laws["model"]["rank_correlation"]:
+        row("rank correlation of sigma and found error, person sizes", lambda f: number(f["rank_correlation"]["of_sigma"]))
     if "risk_coverage" in laws["model"]:
         row("error left without the least certain 20 % of joints", lambda f: percent_of(f["risk_coverage"]["left_at_80"], 1))
         row("area under the risk-coverage curve", lambda f: percent_of(f["risk_coverage"]["relative_area"], 1))

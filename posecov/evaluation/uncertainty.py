@@ -57,6 +57,7 @@ def law_figures(one: Law | Mixture, people: People, scores: tuple[np.ndarray, np
     values, errors, sizes = people.values, people.errors, people.sizes[:, None]
     joint, single, limbs = one.mass(values), one.joint_masses(values), metrics.limb_masses(one, values, people.limbs)
     sigmas, torsos = law.joint_sigma(one.covariance), people.torso[:, None]
+    expected = one.expected_errors()
     hidden = metrics.tac_errors(one, values)
     nll = {
         "pixels": metrics.nll_per_person(one, values).mean(),
@@ -88,10 +89,11 @@ def law_figures(one: Law | Mixture, people: People, scores: tuple[np.ndarray, np
         },
         "sharpness": metrics.sharpness(one, values),
         "rank_correlation": {
-            "torsos": metrics.rank_correlation(sigmas / torsos, errors / torsos),
-            "person_sizes": metrics.rank_correlation(sigmas / sizes, errors / sizes),
+            "torsos": metrics.rank_correlation(expected / torsos, errors / torsos),
+            "person_sizes": metrics.rank_correlation(expected / sizes, errors / sizes),
+            "of_sigma": metrics.rank_correlation(sigmas / sizes, errors / sizes),
         },
-        "risk_coverage": _risk(sigmas / sizes, errors / sizes),
+        "risk_coverage": _risk(expected / sizes, errors / sizes),
         "sigma_bins": dict(
             zip(("sigma", "error"), map(_digits, metrics.sigma_bins(sigmas / sizes, errors / sizes)), strict=True)
         ),
@@ -118,9 +120,9 @@ def _coverage_of_each(masses: np.ndarray, names: Sequence[str]) -> dict[str, dic
     return {name: {mass: share[index] for mass, share in shares.items()} for index, name in enumerate(names)}
 
 
-def _risk(sigmas: np.ndarray, errors: np.ndarray) -> dict[str, Any]:
+def _risk(expected: np.ndarray, errors: np.ndarray) -> dict[str, Any]:
     """The risk-coverage curve in parts of the mean error of all joints, in person sizes; perfect: sorted by the errors."""
-    curves = {"risk": metrics.risk_curve(sigmas, errors), "perfect": metrics.risk_curve(errors, errors)}
+    curves = {"risk": metrics.risk_curve(expected, errors), "perfect": metrics.risk_curve(errors, errors)}
     whole = curves["risk"][-1]
     found: dict[str, Any] = {
         "mean_error": whole,
@@ -155,7 +157,7 @@ def differences(pair: tuple[Law | Mixture, Law | Mixture], people: People, energ
         interval = metrics.bootstrap_interval(sums, counts, resamples, seed)
         found[name] = {"value": sums.sum() / counts.sum(), "interval": interval}
     relative = people.errors / torso[:, None]
-    ours, theirs = (law.joint_sigma(one.covariance) / torso[:, None] for one in pair)
+    ours, theirs = (one.expected_errors() / torso[:, None] for one in pair)
 
     def ranks(index: np.ndarray | slice) -> float:
         error = relative[index]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import timm
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from posecov.errors import PosecovError
 
@@ -23,10 +23,37 @@ _LITE_NORMALISATION = ((127.0, 127.0, 127.0), (128.0, 128.0, 128.0))
 log = logging.getLogger(__name__)
 
 
-def build_backbone(name: str, pretrained: bool) -> nn.Module:
+class Shortened(nn.Module):
+    """An EfficientNet of timm's without its last stages, which hold most of its weights.
+
+    Args:
+        full: with features at strides 8, 16 and 32; taken apart.
+        dropped: stages to leave out. What is left must still reach stride 32.
+    """
+
+    def __init__(self, full: nn.Module, dropped: int):
+        super().__init__()
+        self.conv_stem, self.bn1 = full.conv_stem, full.bn1
+        kept: list[nn.Module] = list(full.blocks)[:-dropped]  # type: ignore[arg-type]
+        self.blocks = nn.Sequential(*kept)
+        levels = [int(info["module"].split(".")[1]) for info in full.feature_info.get_dicts()]  # type: ignore[union-attr, operator]
+        self.levels = (*levels[:-1], len(kept) - 1)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Normalised pictures (N, 3, H, W) to their features at each stride."""
+        x, found = self.bn1(self.conv_stem(images)), []
+        for number, stage in enumerate(self.blocks):
+            x = stage(x)
+            if number in self.levels:
+                found.append(x)
+        return found
+
+
+def build_backbone(name: str, pretrained: bool, dropped: int = 0) -> nn.Module:
     """A timm backbone that returns features at strides 8, 16 and 32 as a list of (N, C, H/stride, W/stride).
 
-    Its ``feature_info.channels()`` gives the channel counts.
+    Args:
+        dropped: stages to leave out at its end (`Shortened`).
 
     Raises:
         PosecovError: timm knows no such backbone, it has no such strides, or its weights cannot be had.
@@ -45,7 +72,28 @@ def build_backbone(name: str, pretrained: bool) -> nn.Module:
         raise PosecovError(f"backbone {name!r}: cannot be built ({str(error).splitlines()[0][:200]})") from None
     if pretrained and not hub:
         _load_packaged(backbone, name)
-    return backbone
+    return _shortened(backbone, name, dropped) if dropped else backbone
+
+
+def channels_of(backbone: nn.Module) -> list[int]:
+    """Channels of the features at strides 8, 16 and 32."""
+    training = backbone.training
+    with torch.no_grad():
+        features = backbone.eval()(torch.zeros(1, 3, 64, 64))
+    backbone.train(training)
+    return [level.shape[1] for level in features]
+
+
+def _shortened(backbone: nn.Module, name: str, dropped: int) -> nn.Module:
+    parts = ("conv_stem", "bn1", "blocks", "feature_info")
+    if not all(hasattr(backbone, part) for part in parts):
+        raise PosecovError(f"model.dropped_stages {dropped}: {name} is no EfficientNet; use 0")
+    short = Shortened(backbone, dropped) if dropped < len(backbone.blocks) else None  # type: ignore[arg-type]
+    with torch.no_grad():
+        sizes = [] if short is None else [level.shape[-1] for level in short.eval()(torch.zeros(1, 3, 64, 64))]
+    if short is None or sizes != [64 // stride for stride in STRIDES]:
+        raise PosecovError(f"model.dropped_stages {dropped}: what is left of {name} has no features at stride {STRIDES[-1]}")
+    return short.train()
 
 
 def normalisation(name: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:

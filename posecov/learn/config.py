@@ -19,6 +19,7 @@ from posecov.suggest import nearest
 
 MEAN_HEADS = ("frozen", "trained", "fresh")
 SPACES = ("latent", "backbone", "joints", "heatmaps", "input")
+START_PARTS = ("mean", "backbone")
 STARTS = ("constant", "isotropic")
 PRECISIONS = ("float32", "bfloat16", "float16")
 
@@ -198,6 +199,8 @@ class TrainConfig:
         skeleton: shipped skeleton by name, or a YAML file.
         out: folder of the run; ``runs/NAME`` when not given.
         start_from: checkpoint of another run whose mean this one starts from, such as one at a smaller input size.
+        start_part: what is taken from there: the whole ``mean``; or the ``backbone`` alone, also for a network with other heads
+            or with more ``model.dropped_stages``.
         seed: of everything random.
         threads: CPU threads of torch; 0 leaves torch's default.
         workers: processes that read and crop pictures; samples do not depend on it.
@@ -209,6 +212,7 @@ class TrainConfig:
     skeleton: str = "lsp14"
     out: str = ""
     start_from: str = ""
+    start_part: str = "mean"
     seed: int = 0
     threads: int = 0
     workers: int = 1
@@ -238,6 +242,7 @@ def check(config: TrainConfig) -> None:
         ("seed", config.seed, config.seed >= 0, "not negative"),
         ("threads", config.threads, config.threads >= 0, "not negative"),
         ("workers", config.workers, config.workers >= 0, "not negative"),
+        ("start_part", config.start_part, config.start_part in START_PARTS, " or ".join(START_PARTS)),
         ("data.datasets", data.datasets, len(set(data.datasets)) == len(data.datasets) > 0, "different data sets"),
         ("data.repeat", data.repeat, len(data.repeats) == len(data.datasets), "one number for each of data.datasets, or one"),
         ("data.repeat", data.repeat, min(data.repeat, default=1) >= 1, "at least 1"),
@@ -271,6 +276,8 @@ def check(config: TrainConfig) -> None:
         ),
         ("covariance.mean_head", covariance.mean_head, covariance.mean_head in MEAN_HEADS, " or ".join(MEAN_HEADS)),
         ("covariance.start", covariance.start, covariance.start in STARTS, " or ".join(STARTS)),
+        ("model.dropped_stages", config.model.dropped_stages, config.model.dropped_stages >= 0, "not negative"),
+        ("model.window", config.model.window, config.model.window >= 0, "not negative"),
         ("model.scatter", config.model.scatter, config.model.scatter in FORMS, " or ".join(FORMS)),
         ("covariance.degrees_of_freedom", covariance.degrees_of_freedom, covariance.degrees_of_freedom > 2, "above 2"),
     ]

@@ -8,6 +8,10 @@ features, and a low-dimensional latent z of the whole picture that steers them. 
     d2 mu_jc / d z2 = U_j^T E_pi_j[(p_c - mu_jc)(b - b_)(b - b_)^T] U_j       (Hessian: third central moment)
 
 Matmuls and softmax only, so the Taylor-induced terms (TIC-TAC, arXiv 2310.18953) reach an ONNX graph.
+
+A softmax over a whole picture often has two hills, on a limb and on the other one, and its expected position lies on neither.
+So pi_j is the softmax over a window about the most likely position (Sun et al., Integral Human Pose Regression, arXiv 1711.08229,
+is the case of a window as large as the picture). The window moves in steps: between them, all derivatives are exact.
 """
 
 from typing import NamedTuple
@@ -21,14 +25,16 @@ class MeanOutput(NamedTuple):
 
     Attributes:
         mean: (N, 2J) crop pixels, order x0, y0, x1, y1, ...
-        probabilities: (N, J, P) the softmax over positions.
+        probabilities: (N, J, P) the softmax over all positions.
         log_probabilities: (N, J, P).
+        window: (N, J, P) the softmax over the positions in the window, 0 elsewhere; the mean is the position expected under it.
         basis: (N, B, P) the basis maps.
     """
 
     mean: Tensor
     probabilities: Tensor
     log_probabilities: Tensor
+    window: Tensor
     basis: Tensor
 
 
@@ -42,13 +48,15 @@ class MeanHead(nn.Module):
         latent: m, dimensions of z.
         input_size: side of the square crop in pixels.
         stride: crop pixels per feature cell.
+        window: how many cells the window reaches to each side of the most likely one; 0 for no window.
     """
 
     positions: Tensor
 
-    def __init__(self, channels: int, joints: int, basis: int, latent: int, input_size: int, stride: int):
+    def __init__(self, channels: int, joints: int, basis: int, latent: int, input_size: int, stride: int, window: int = 0):
         super().__init__()
         self.joints, self.basis_count = joints, basis
+        self.reach = (window + 0.5) * stride if window else float("inf")
         self.maps = nn.Conv2d(channels, joints + basis, 1)
         self.steering = nn.Parameter(torch.empty(joints, basis, latent))
         self.reset()
@@ -75,8 +83,14 @@ class MeanHead(nn.Module):
         logits = unary + coefficients @ basis
         log_probabilities = logits.log_softmax(dim=-1)
         probabilities = log_probabilities.exp()
-        mean = probabilities @ self.positions
-        return MeanOutput(mean.flatten(1), probabilities, log_probabilities, basis)
+        window = probabilities if self.reach == float("inf") else self._window(log_probabilities)
+        return MeanOutput((window @ self.positions).flatten(1), probabilities, log_probabilities, window, basis)
+
+    def _window(self, log_probabilities: Tensor) -> Tensor:
+        """Softmax over the positions about the most likely one, (N, J, P)."""
+        centre = self.positions[log_probabilities.argmax(-1)]
+        away = [(self.positions[:, axis] - centre[..., axis, None]).abs() > self.reach for axis in range(2)]
+        return log_probabilities.masked_fill(away[0] | away[1], float("-inf")).softmax(-1)
 
     def jacobian(self, output: MeanOutput) -> Tensor:
         """Derivative of the mean with respect to the latent, (N, 2J, m), crop pixels per unit of z."""
@@ -87,7 +101,7 @@ class MeanHead(nn.Module):
     def hessians(self, output: MeanOutput) -> Tensor:
         """Second derivatives of each coordinate of the mean, (N, 2J, m, m), crop pixels per unit of z squared."""
         weights, cross = self._deviations(output), output.basis.transpose(1, 2)
-        return self._sandwich(weights, weights @ cross, output.probabilities @ cross, output.basis)
+        return self._sandwich(weights, weights @ cross, output.window @ cross, output.basis)
 
     def taylor_terms(self, output: MeanOutput) -> tuple[Tensor, Tensor]:
         """J J^T and [tr(H_i H_j)], both (N, 2J, 2J), crop pixels^2.
@@ -98,7 +112,7 @@ class MeanHead(nn.Module):
         cross, basis = output.basis.transpose(1, 2), output.basis
         first = weights @ cross
         jacobian = (first.unflatten(1, (self.joints, 2)) @ self.steering).flatten(1, 2)
-        hessians = self._sandwich(weights, first, output.probabilities @ cross, basis).flatten(2)
+        hessians = self._sandwich(weights, first, output.window @ cross, basis).flatten(2)
         return jacobian @ jacobian.transpose(1, 2), hessians @ hessians.transpose(1, 2)
 
     def _sandwich(self, weights: Tensor, first: Tensor, centre: Tensor, basis: Tensor) -> Tensor:
@@ -122,5 +136,5 @@ class MeanHead(nn.Module):
     def _deviations(self, output: MeanOutput) -> Tensor:
         """pi_j(p) (p_c - mu_jc) for every coordinate, (N, 2J, P). Sums to 0 over positions."""
         # One axis after the other: broadcasting over the pair of them takes twice as long on a CPU.
-        axes = [output.probabilities * (self.positions[:, axis] - output.mean[:, axis::2].unsqueeze(-1)) for axis in range(2)]
+        axes = [output.window * (self.positions[:, axis] - output.mean[:, axis::2].unsqueeze(-1)) for axis in range(2)]
         return torch.stack(axes, dim=2).flatten(1, 2)

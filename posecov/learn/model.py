@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from posecov.errors import PosecovError
-from posecov.learn.backbone import STRIDES, build_backbone, freeze_early_stages
+from posecov.learn.backbone import STRIDES, build_backbone, channels_of, freeze_early_stages
 from posecov.learn.covariance_head import Covariance, CovarianceHead, JointFeatures, joint_features
 from posecov.learn.mean_head import MeanHead, MeanOutput
 
@@ -22,10 +22,12 @@ class ModelConfig:
         pretrained: start from ImageNet weights.
         input_size: side of the square crop in pixels, a multiple of 32.
         padding: how much more than the person's box the crop shows.
+        dropped_stages: so many stages are left out at the end of an EfficientNet, for a smaller and faster network.
         frozen_stages: the stem and this many stages of the backbone keep their weights; -1 trains all.
         channels: width of the decoder.
         latent: dimensions of the latent that steers the mean.
         basis: number of basis maps of the mean head.
+        window: a joint's mean is the expected position within so many cells of the most likely one; 0: within the whole crop.
         hidden: width of the covariance head.
         rank: of the per-picture deviation from the learned correlation.
         scatter: form of the free covariance term: ``correlation`` (ours), ``factor``, ``precision`` or ``diagonal``.
@@ -35,10 +37,12 @@ class ModelConfig:
     pretrained: bool = True
     input_size: int = 160
     padding: float = 1.1
+    dropped_stages: int = 0
     frozen_stages: int = 2
     channels: int = 96
     latent: int = 32
     basis: int = 12
+    window: int = 2
     hidden: int = 64
     rank: int = 8
     scatter: str = "correlation"
@@ -73,16 +77,17 @@ class PoseModel(nn.Module):
         if config.input_size % STRIDES[-1]:
             raise PosecovError(f"model.input_size {config.input_size}: must be a multiple of {STRIDES[-1]}")
         self.config, self.joints = config, joints
-        self.backbone = build_backbone(config.backbone, config.pretrained if pretrained is None else pretrained)
+        wanted = config.pretrained if pretrained is None else pretrained
+        self.backbone = build_backbone(config.backbone, wanted, config.dropped_stages)
         freeze_early_stages(self.backbone, config.frozen_stages)
         channels = config.channels
-        sizes = self.backbone.feature_info.channels()  # type: ignore[union-attr, operator]
+        sizes = channels_of(self.backbone)
         self.lateral = nn.ModuleList([nn.Conv2d(size, channels, 1) for size in sizes])
         self.merge = nn.ModuleList([_separable(channels) for _ in STRIDES[:-1]])
         self.to_latent = nn.Linear(sizes[-1], config.latent)
         # Without this the latent's scale, and with it the meaning of k1 and k2, would be arbitrary.
         self.latent_norm = nn.LayerNorm(config.latent, elementwise_affine=False)
-        self.mean_head = MeanHead(channels, joints, config.basis, config.latent, config.input_size, STRIDES[0])
+        self.mean_head = MeanHead(channels, joints, config.basis, config.latent, config.input_size, STRIDES[0], config.window)
         self.covariance_head = CovarianceHead(
             channels, joints, config.latent, config.hidden, config.rank, config.scatter, orders
         )

@@ -173,7 +173,7 @@ def _train(config: TrainConfig) -> Run:
     fresh = resumed is None and not config.start_from
     model = build_model(config, skeleton, pretrained=config.model.pretrained and fresh)
     if resumed is None and config.start_from and processes.is_main():
-        start_from(model, Path(config.start_from))
+        start_from(model, Path(config.start_from), config.start_part)
     # As training has it: memory in another order adds up in another order, and a resumed run must not.
     model.to(device).to(memory_format=torch.channels_last)
     processes.tensors_from_main(model.state_dict().values())
@@ -214,30 +214,39 @@ def _resume(run: Run) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     return tensors, facts
 
 
-def start_from(model: PoseModel, path: Path) -> None:
+def start_from(model: PoseModel, path: Path, wanted: str = "mean") -> None:
     """Load the averaged mean of another run's checkpoint; the input size may differ.
+
+    Args:
+        wanted: ``mean``, or ``backbone`` for that part of it alone, of which this network may have fewer stages.
 
     Raises:
         PosecovError: no checkpoint, or one of another network, which is named.
     """
     tensors, facts = load_checkpoint(path)
     there = facts.get("config", {}).get("model", {})
-    for name in _OF_THE_MEAN:
+    whole = wanted == "mean"
+    what = f"not the {wanted} of such a network"
+    for name in _OF_THE_MEAN if whole else _OF_THE_BACKBONE:
         here = getattr(model.config, name)
         if there.get(name, here) != here:
-            raise PosecovError(f"{path}: not the mean of such a network: its model.{name} is {there[name]!r}, here {here!r}")
+            raise PosecovError(f"{path}: {what}: its model.{name} is {there[name]!r}, here {here!r}")
     try:
         state = part("average" if facts["part"] == "mean" else "model", tensors)
-        joints = len(state["mean_head.steering"])
-        if joints != model.joints:
-            raise PosecovError(f"{path}: not the mean of such a network: its skeleton has {joints} joints, here {model.joints}")
-        load_mean(model, state)
+        if whole:
+            joints = len(state["mean_head.steering"])
+            if joints != model.joints:
+                raise PosecovError(f"{path}: {what}: its skeleton has {joints} joints, here {model.joints}")
+            load_mean(model, state)
+        else:
+            model.backbone.load_state_dict({name: state[f"backbone.{name}"] for name in model.backbone.state_dict()})
     except (KeyError, RuntimeError) as error:
-        raise PosecovError(f"{path}: not the mean of such a network ({str(error).splitlines()[0][:120]})") from None
+        raise PosecovError(f"{path}: {what} ({str(error).splitlines()[0][:120]})") from None
 
 
 # Settings of the network that the weights of the mean depend on.
-_OF_THE_MEAN = ("backbone", "channels", "latent", "basis")
+_OF_THE_BACKBONE = ("backbone",)
+_OF_THE_MEAN = (*_OF_THE_BACKBONE, "dropped_stages", "channels", "latent", "basis")
 
 
 def cache(run: Run, model: PoseModel, skeleton: Skeleton, people: People, device: torch.device) -> Cached:
