@@ -234,7 +234,7 @@ def sharpness(people: Law | Mixture, values: np.ndarray) -> float:
 def rank_correlation(expected: np.ndarray, errors: np.ndarray) -> float:
     """Spearman's correlation of expected and found errors over people, within each joint, averaged over joints.
 
-    Pooling joints would reward knowing that wrists are harder than necks. A joint whose expected error is one constant counts 0.
+    Pooling joints would reward knowing that wrists are harder than necks. A joint that always expects the same counts 0.
 
     Args:
         expected: (N, J) errors, or any other measure of uncertainty.

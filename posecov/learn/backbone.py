@@ -3,6 +3,7 @@
 import importlib
 import logging
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -31,13 +32,12 @@ class Shortened(nn.Module):
         dropped: stages to leave out. What is left must still reach stride 32.
     """
 
-    def __init__(self, full: nn.Module, dropped: int):
+    def __init__(self, full: Any, dropped: int):
         super().__init__()
         self.conv_stem, self.bn1 = full.conv_stem, full.bn1
-        kept: list[nn.Module] = list(full.blocks)[:-dropped]  # type: ignore[arg-type]
-        self.blocks = nn.Sequential(*kept)
-        levels = [int(info["module"].split(".")[1]) for info in full.feature_info.get_dicts()]  # type: ignore[union-attr, operator]
-        self.levels = (*levels[:-1], len(kept) - 1)
+        self.blocks = nn.Sequential(*list(full.blocks)[:-dropped])
+        levels = [int(info["module"].split(".")[1]) for info in full.feature_info.get_dicts()]
+        self.levels = (*levels[:-1], len(self.blocks) - 1)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Normalised pictures (N, 3, H, W) to their features at each stride."""

@@ -10,8 +10,8 @@ features, and a low-dimensional latent z of the whole picture that steers them. 
 Matmuls and softmax only, so the Taylor-induced terms (TIC-TAC, arXiv 2310.18953) reach an ONNX graph.
 
 A softmax over a whole picture often has two hills, on a limb and on the other one, and its expected position lies on neither.
-So pi_j is the softmax over a window about the most likely position (Sun et al., Integral Human Pose Regression, arXiv 1711.08229,
-is the case of a window as large as the picture). The window moves in steps: between them, all derivatives are exact.
+So pi_j is the softmax over a window about the most likely position; a window as large as the picture would be integral
+regression (Sun et al., arXiv 1711.08229). The window moves in steps: between them, all derivatives are exact.
 """
 
 from typing import NamedTuple

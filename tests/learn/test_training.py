@@ -15,12 +15,12 @@ from tiny_recipe import tiny_config
 from posecov.errors import PosecovError
 from posecov.learn import covariance_training, mean_step
 from posecov.learn.augment import AugmentConfig
-from posecov.learn.checkpoint import load_checkpoint, part
+from posecov.learn.checkpoint import flatten_state, load_checkpoint, part, save_checkpoint
 from posecov.learn.datasets import read_lsp
 from posecov.learn.mean_training import validate_mean
 from posecov.learn.model import ModelConfig, PoseModel, normalise
 from posecov.learn.run import COLUMNS
-from posecov.learn.training import load_people, train
+from posecov.learn.training import load_people, start_from, train
 from posecov.skeleton import load_skeleton
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -362,8 +362,6 @@ def test_normalise_stays_on_its_device():
 
 
 def test_a_run_starts_from_another_ones_mean_at_another_size(tiny, tiny_run, data_root):
-    from posecov.learn.training import start_from
-
     config = dataclasses.replace(tiny, model=dataclasses.replace(tiny.model, input_size=96))
     model = PoseModel(config.model, 14, pretrained=False)
     start_from(model, tiny_run.last)
@@ -376,6 +374,42 @@ def test_a_run_starts_from_another_ones_mean_at_another_size(tiny, tiny_run, dat
         start_from(PoseModel(config.model, 16, pretrained=False), tiny_run.last)
     with pytest.raises(PosecovError, match="no such checkpoint"):
         train(dataclasses.replace(config, start_from=str(data_root / "none.safetensors")))
+
+
+def test_a_smaller_network_starts_from_another_ones_backbone(tiny_run, tmp_path):
+    config = dataclasses.replace(_model_config(), backbone="tf_efficientnet_lite0")
+    large = PoseModel(config, 14)
+    path = tmp_path / "large.safetensors"
+    facts = {"part": "covariance", "config": {"model": dataclasses.asdict(config)}}
+    save_checkpoint(path, flatten_state("model", large.state_dict()), facts)
+
+    model = PoseModel(dataclasses.replace(config, dropped_stages=1, channels=8), 14)
+    with pytest.raises(PosecovError, match=r"not the mean of such a network: its model\.dropped_stages is 0, here 1"):
+        start_from(model, path)
+    heads = {name: value.clone() for name, value in model.state_dict().items() if not name.startswith("backbone.")}
+    start_from(model, path, "backbone")
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, large.state_dict()[name] if name.startswith("backbone.") else heads[name]), name
+    with pytest.raises(PosecovError, match=r"not the backbone of such a network: its model\.backbone is 'test_efficientnet'"):
+        start_from(model, tiny_run.last, "backbone")
+
+
+def test_stages_are_left_out_at_the_end():
+    config = dataclasses.replace(_model_config(), backbone="tf_efficientnet_lite0")
+    whole, short = (PoseModel(dataclasses.replace(config, dropped_stages=dropped), 14).eval() for dropped in (0, 1))
+    assert len(short.backbone.blocks) == len(whole.backbone.blocks) - 1
+    short.backbone.load_state_dict({name: whole.backbone.state_dict()[name] for name in short.backbone.state_dict()})
+    image = torch.randn(1, 3, 64, 64)
+    for mine, theirs in zip(short.backbone(image)[:2], whole.backbone(image)[:2], strict=True):
+        torch.testing.assert_close(mine, theirs)
+    assert short.mean(image).mean.shape == (1, 28)
+    for dropped in (3, 9):
+        with pytest.raises(
+            PosecovError, match=rf"dropped_stages {dropped}: what is left of .* no features at stride 32"
+        ):
+            PoseModel(dataclasses.replace(config, dropped_stages=dropped), 14)
+    with pytest.raises(PosecovError, match="no EfficientNet"):
+        PoseModel(dataclasses.replace(config, backbone="resnet18", dropped_stages=1), 14)
 
 
 def _own(root: Path, name: str, pictures: list[int], joints: list[str]) -> None:
