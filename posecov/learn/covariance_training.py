@@ -35,7 +35,7 @@ from posecov.mixture import Mixture
 
 PHASES = ("phase 1", "phase 2")
 _STUDENT_T = ("student-t", "student-t-mixture")
-_LIKELIHOODS = (*_STUDENT_T, "nll", "nll-precision", "nll-diagonal")
+LIKELIHOODS = (*_STUDENT_T, "nll", "nll-precision", "nll-diagonal")
 _CHUNK = 256
 _AVERAGE_DECAY = 0.99
 _START_PEOPLE = 3000
@@ -95,7 +95,7 @@ def train_covariance(
     """
     config, settings, head = run.config, run.config.covariance, model.to("cpu").covariance_head
     learning = learning_parameters(model, settings)
-    optimizer = torch.optim.AdamW(_groups(learning, settings.weight_decay), lr=settings.lr)
+    optimizer = torch.optim.AdamW(decay_groups(learning, settings.weight_decay), lr=settings.lr)
     done, lowest = 0, math.inf
     if resumed is None:
         # Independent of how many random numbers the backbone took, which a resumed run does not.
@@ -266,7 +266,7 @@ def _train_epoch(
         task = bar.add_task(f"{phase} {epoch + 1}/{epochs}", total=steps, status="")
         for step in range(steps):
             index = order[step * settings.batch : (step + 1) * settings.batch]
-            batch = _pick(cached.views, drawn[index], index)
+            batch = pick_views(cached.views, drawn[index], index)
             rate = warm_cosine(epoch * steps + step, epochs * steps, settings.warmup)
             for group in optimizer.param_groups:
                 group["lr"] = settings.lr * rate
@@ -318,12 +318,12 @@ def losses_of(
     deviation = predicted.deviation.square().sum((1, 2)).mean() / size
     correlation = (head.root - head.start_root).square().sum() / size
     loss = criterion / size + settings.deviation_decay * deviation + settings.correlation_decay * correlation
-    if name in _LIKELIHOODS:
+    if name in LIKELIHOODS:
         criterion = criterion + rows.sum(-1).double().mean() * unit.log()
     return criterion, loss
 
 
-def _pick(views: Sequence[FeatureSet], drawn: np.ndarray, index: np.ndarray) -> FeatureSet:
+def pick_views(views: Sequence[FeatureSet], drawn: np.ndarray, index: np.ndarray) -> FeatureSet:
     """People ``index``, each in its drawn view, in that order."""
     groups = [(view, np.flatnonzero(drawn == view)) for view in range(len(views))]
     parts = [views[view].at(torch.from_numpy(index[where])) for view, where in groups if len(where)]
@@ -331,7 +331,7 @@ def _pick(views: Sequence[FeatureSet], drawn: np.ndarray, index: np.ndarray) -> 
     return concatenate(parts).at(place.argsort())
 
 
-def _groups(learning: Sequence[tuple[str, nn.Parameter]], decay: float) -> list[dict[str, Any]]:
+def decay_groups(learning: Sequence[tuple[str, nn.Parameter]], decay: float) -> list[dict[str, Any]]:
     """Matrices decay; biases, the learned correlation and the degrees of freedom do not."""
     matrices = [parameter for name, parameter in learning if name.endswith(".weight")]
     rest = [parameter for name, parameter in learning if not name.endswith(".weight")]

@@ -9,7 +9,7 @@ from test_covariance_head import JOINTS, ORDERS, SIZE, _constant, _head, _seen
 from posecov import law
 from posecov.learn.config import CovarianceConfig
 from posecov.learn.covariance_head import FORMS, CovarianceHead
-from posecov.learn.covariance_training import Cached, _pick, law_of, losses_of, predict, term_shares
+from posecov.learn.covariance_training import Cached, law_of, losses_of, pick_views, predict, term_shares
 from posecov.learn.features import FeatureSet, follow
 from posecov.learn.losses import LOSSES
 from posecov.learn.schedule import warm_cosine
@@ -36,7 +36,7 @@ def _model(head):
 def test_pick_keeps_people_and_views_together():
     views = [_people(0), _people(1), _people(2)]
     index, drawn = np.array([4, 0, 5, 2]), np.array([2, 0, 1, 0])
-    picked = _pick(views, drawn, index)
+    picked = pick_views(views, drawn, index)
     for place, (person, view) in enumerate(zip(index, drawn, strict=True)):
         assert torch.equal(picked.points[place], views[view].points[person])
         assert torch.equal(picked.features.latent[place], views[view].features.latent[person])

@@ -12,7 +12,7 @@ from posecov.learn import export as exporting
 from posecov.learn.build import build_model
 from posecov.learn.calibration import calibrate, shrink
 from posecov.learn.calibration.checkpoint import calibrate_checkpoint
-from posecov.learn.checkpoint import load_checkpoint, save_checkpoint
+from posecov.learn.checkpoint import load_checkpoint, part, save_checkpoint
 from posecov.learn.covariance_training import law_of
 from posecov.learn.export import Exported, degrees_of_freedom, export, load_model
 from posecov.learn.parity_crops import parity_crops
@@ -168,12 +168,18 @@ def test_calibration_needs_people():
 
 def test_calibrated_checkpoint_exports_what_was_found(tiny_run, tmp_path):
     out = tmp_path / "calibrated.safetensors"
-    found = calibrate_checkpoint(tiny_run.best, out, "")
+    adapted, found = calibrate_checkpoint(tiny_run.best, out, "", epochs=2)
+    assert len(adapted.nll) == 3
+    assert adapted.nll[adapted.epochs] == min(adapted.nll)
+    trained = part("model", load_checkpoint(tiny_run.best)[0])
     model, config, facts = load_model(out)
     np.testing.assert_allclose(model.covariance_head.calibration.numpy(), found.factor, rtol=1e-6)
     exchange = model.covariance_head.exchange
     assert (exchange.temperature.item(), exchange.shift.item()) == pytest.approx((found.temperature, found.shift), rel=1e-5)
     assert degrees_of_freedom(model, config) == pytest.approx(found.degrees_of_freedom, rel=1e-5)
+    for name, value in model.state_dict().items():
+        assert name.startswith("covariance_head.") or torch.equal(value, trained[name]), name
+    assert facts["description"]["adapted_epochs"] == adapted.epochs
     assert facts["description"]["validation_nll"]["after"] <= facts["description"]["validation_nll"]["before"]
     with pytest.raises(PosecovError, match="calibrated already"):
         calibrate_checkpoint(out, tmp_path / "again.safetensors", "")

@@ -6,18 +6,24 @@ from pathlib import Path
 import torch
 
 from posecov.errors import PosecovError
+from posecov.learn.calibration.adapt import Adapted, adapt
 from posecov.learn.calibration.laws import calibrate_law
 from posecov.learn.calibration.shared import Calibration
 from posecov.learn.checkpoint import flatten_state, save_checkpoint
-from posecov.learn.covariance_training import law_of, predict
 from posecov.learn.export import load_model
 from posecov.learn.features import extract_features
 from posecov.learn.training import load_people, prepare
 from posecov.skeleton import load_skeleton
 
+VIEWS = 3
+"""Augmented views of each validation person that the head learns on from, beside the plain one."""
 
-def calibrate_checkpoint(checkpoint: Path, out: Path, data_root: str) -> Calibration:
-    """Calibrate a run's best checkpoint on the run's validation people, and write the calibrated checkpoint.
+
+def calibrate_checkpoint(checkpoint: Path, out: Path, data_root: str, epochs: int = 40) -> tuple[Adapted, Calibration]:
+    """Adapt a run's best checkpoint to the run's validation people (`adapt`), calibrate it on them, and write it.
+
+    Args:
+        epochs: at most so many of adapting; 0: calibrate the head as it is.
 
     Raises:
         PosecovError: not a trained checkpoint, calibrated already, or the data is not there.
@@ -28,10 +34,12 @@ def calibrate_checkpoint(checkpoint: Path, out: Path, data_root: str) -> Calibra
     if facts["part"] == "calibrated":
         raise PosecovError(f"{checkpoint}: calibrated already; calibrate the run's best.safetensors")
     device = prepare(config)
-    seen = extract_features(model, config, load_skeleton(config.skeleton), load_people(config, data_root).validation, 0, device)
-    head = model.to("cpu").covariance_head
-    mean, predicted = predict(model, seen, config.covariance)
-    found = calibrate_law(law_of(model, mean, predicted, config.covariance), seen.values())
+    skeleton, people = load_skeleton(config.skeleton), load_people(config, data_root).validation
+    views = [extract_features(model, config, skeleton, people, view, device) for view in range(VIEWS + 1 if epochs else 1)]
+    model.to("cpu")
+    adapted = adapt(model, views, config.covariance, torch.from_numpy(skeleton.flip_permutation), epochs, seed=config.seed)
+    found = calibrate_law(adapted.people, views[0].values())
+    head = adapted.model.covariance_head
     with torch.no_grad():
         if head.exchange is not None:
             head.exchange.temperature.fill_(found.temperature)
@@ -49,9 +57,10 @@ def calibrate_checkpoint(checkpoint: Path, out: Path, data_root: str) -> Calibra
             "nll": config.covariance.phase2_epochs,
         },
         "calibrated": True,
-        "calibrated_on": f"{len(seen.labelled)} people of {config.data.validation_from} that only chose the epoch",
+        "calibrated_on": f"{len(people)} people of {config.data.validation_from} that the mean has not learned from",
+        "adapted_epochs": adapted.epochs,
         "validation_nll": {"before": found.before, "after": found.after},
     }
     facts = facts | {"part": "calibrated", "description": description}
-    save_checkpoint(out, flatten_state("model", model.state_dict()), facts)
-    return found
+    save_checkpoint(out, flatten_state("model", adapted.model.state_dict()), facts)
+    return adapted, found
