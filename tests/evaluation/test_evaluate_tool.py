@@ -88,7 +88,7 @@ def test_without_pycocotools_one_line_says_so(tool, tmp_path, monkeypatch, caplo
     ("people", "changes", "message"),
     [
         ([], {}, "nobody in data set lsp"),
-        (None, {"dataset": "cocoa"}, "data set 'cocoa': unknown.*coco"),
+        (None, {"dataset": ("cocoa",)}, "data set 'cocoa': unknown.*coco"),
         (None, {"limit": 0}, "--limit 0"),
         (None, {"draws": 0}, "--draws 0"),
         (None, {"shown": -1}, "--shown -1"),
@@ -125,7 +125,9 @@ def dots_file(folder, people):
 def test_a_mixture_on_data_of_ones_own(tool, tmp_path, capsys):
     dots_file(tmp_path, 60)
     weights = tiny_model.write_model(tmp_path / "dots.onnx", tiny_model.EXCHANGING, weights=tiny_model.WEIGHTS)
-    options = tool.Options(weights, tmp_path, "dots.json@photos", json=tmp_path / "out.json", draws=32, resamples=20, threads=1)
+    options = tool.Options(
+        weights, tmp_path, ("dots.json@photos",), json=tmp_path / "out.json", draws=32, resamples=20, threads=1
+    )
     tool.main(options)
     figures = json.loads((tmp_path / "out.json").read_text())
     assert figures["people"] == 60
@@ -153,8 +155,8 @@ def test_a_bad_annotation_is_refused_or_skipped(tool, tmp_path):
     (tmp_path / "dots.json").write_text(json.dumps(document))
     skeleton = tiny_model.DOTS
     with pytest.raises(PosecovError, match=r"annotation 2.*--skip-bad"):
-        tool.read_people(tool.Options(WEIGHTS, tmp_path, "dots.json@photos"), skeleton)
-    records = tool.read_people(tool.Options(WEIGHTS, tmp_path, "dots.json@photos", skip_bad=True), skeleton)
+        tool.read_people(tool.Options(WEIGHTS, tmp_path, ("dots.json@photos",)), skeleton)
+    records = tool.read_people(tool.Options(WEIGHTS, tmp_path, ("dots.json@photos",), skip_bad=True), skeleton)
     assert [record.name for record in records] == ["dots.json@photos/1", "dots.json@photos/3"]
     np.testing.assert_array_equal([record.area for record in records], [900, 900])
 
@@ -174,7 +176,11 @@ def test_the_torso_goes_either_way(tool):
 @pytest.mark.real_data
 @pytest.mark.skipif(not REAL_DATA, reason="POSECOV_DATA is not set: the real COCO is not here")
 def test_real_coco(tool, tmp_path, capsys):
-    tool.main(tool.Options(WEIGHTS, Path(REAL_DATA), "coco-val", json=tmp_path / "out.json", draws=32, resamples=20, threads=1))
+    tool.main(
+        tool.Options(
+            WEIGHTS, Path(REAL_DATA), ("coco", "coco-val"), json=tmp_path / "out.json", draws=32, resamples=20, threads=1
+        )
+    )
     figures = json.loads((tmp_path / "out.json").read_text())
     assert figures["people"] > 20
     assert figures["joints"]["neck"]["labelled"] == figures["joints"]["head_top"]["labelled"] == 0
