@@ -258,13 +258,13 @@ def _elsewhere(report: dict[str, Any]) -> str:
     law, size = report["laws"]["model"], report["mean_error"]["person_sizes"]
     joints = ", ".join(name for name, facts in report["joints"].items() if facts["labelled"])
     names = report["dataset"].replace(" and ", " ")
+    together, alone = (_percents(law["coverage"][key]) for key in ("joint", "per_joint"))
     return (
         f"{report['people']} people of {report['dataset']}, everyday pictures, with {report['labelled_joints']} labels of "
         f"{joints}\n(`tools/evaluate.py --dataset {names}`): PCK@0.2 {report['pck']['mean']:.3f}, mean error "
-        f"{100 * size:.1f} % of the person's size;\npeople inside their 50 / 68 / 90 / 95 % region {_percents(law['coverage']['joint'])}, joints "
-        f"{_percents(law['coverage']['per_joint'])};\nrank correlation of expected and found error "
-        f"{law['rank_correlation']['person_sizes']:.2f}. The model was trained and calibrated on sports people,\nwhole and in "
-        "motion; these are often cut off or hidden."
+        f"{100 * size:.1f} % of the person's size;\npeople inside their 50 / 68 / 90 / 95 % region {together}, joints {alone};\n"
+        f"rank correlation of expected and found error {law['rank_correlation']['person_sizes']:.2f}. The model was trained and "
+        "calibrated on sports people,\nwhole and in motion; these are often cut off or hidden."
     )
 
 
