@@ -18,7 +18,10 @@ from posecov.model import BATCH, PoseModel
 from posecov.pose import Pose
 from posecov.search import find_person
 
-DEFAULT_MODEL = "weights/posecov-lsp14-small.onnx"
+SHIPPED = {"small": "weights/posecov-lsp14-small.onnx", "tiny": "weights/posecov-lsp14-tiny.onnx"}
+"""Models that ship, by the names that stand for them; none of these names is a file."""
+
+DEFAULT_MODEL = SHIPPED["small"]
 
 
 class PoseEstimator:
@@ -36,14 +39,15 @@ class PoseEstimator:
         """Open a model.
 
         Args:
-            model: an .onnx file that posecov exported; None takes the LSP-14 model that ships with posecov.
+            model: an .onnx file that posecov exported, or ``small`` or ``tiny`` for one that ships; None takes the small one.
             threads: CPU threads of the network; None leaves it to ONNX Runtime.
             providers: ONNX Runtime's execution providers, best first; None takes the GPU if it loads, else the CPU.
 
         Raises:
             PosecovError: the file is not a posecov model, or a provider asked for does not load.
         """
-        path = resources.find(DEFAULT_MODEL) if model is None else model
+        name = "small" if model is None else str(model)
+        path = resources.find(SHIPPED[name]) if name in SHIPPED else name
         self.model = PoseModel(path, threads=threads, providers=providers)
 
     @property

@@ -258,13 +258,15 @@ def _elsewhere(report: dict[str, Any]) -> str:
     law, size = report["laws"]["model"], report["mean_error"]["person_sizes"]
     joints = ", ".join(name for name, facts in report["joints"].items() if facts["labelled"])
     names = report["dataset"].replace(" and ", " ")
+    ranks = law["rank_correlation"]["person_sizes"]
     together, alone = (_percents(law["coverage"][key]) for key in ("joint", "per_joint"))
     return (
         f"{report['people']} people of {report['dataset']}, everyday pictures, with {report['labelled_joints']} labels of "
         f"{joints}\n(`tools/evaluate.py --dataset {names}`): PCK@0.2 {report['pck']['mean']:.3f}, mean error "
-        f"{100 * size:.1f} % of the person's size;\npeople inside their 50 / 68 / 90 / 95 % region {together}, joints {alone};\n"
-        f"rank correlation of expected and found error {law['rank_correlation']['person_sizes']:.2f}. The model was trained and "
-        "calibrated on sports people,\nwhole and in motion; these are often cut off or hidden."
+        f"{100 * size:.1f} % of the person's size;\npeople inside their 50 / 68 / 90 / 95 % region {together}, "
+        f"joints {alone};\n"
+        f"rank correlation of expected and found error {ranks:.2f}. The model was trained and calibrated on sports people,\n"
+        "whole and in motion; these are often cut off or hidden."
     )
 
 

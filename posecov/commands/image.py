@@ -45,7 +45,7 @@ class Image:
     """Also write poses.csv, one row a person and joint."""
 
     model: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
-    """A model that posecov exported (.onnx), instead of the one that ships with posecov."""
+    """A model that posecov exported (.onnx); or 'small' or 'tiny', which ship with posecov: small unless told."""
 
     threads: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """CPU threads of the network; all cores without it."""
