@@ -11,7 +11,7 @@ from posecov.errors import PosecovError
 from posecov.exchanges import coordinate_orders
 from posecov.geometry import crop_map, warp
 from posecov.images import read_image
-from posecov.law import Law
+from posecov.law import Law, covariance_from_scatter
 from posecov.metadata import ModelMetadata
 from posecov.mixture import Mixture
 from posecov.model import BATCH, PoseModel
@@ -71,7 +71,7 @@ class PoseEstimator:
         pixels = read_image(image) if isinstance(image, str | Path) else _checked_image(image)
         if boxes is None:
             height, width = pixels.shape[:2]
-            found = find_person(lambda b: self.predict(pixels, b), width, height, self.metadata.padding)
+            found = find_person(lambda b: self._leading(pixels, b), width, height, self.metadata.padding)
             people = np.array([person.box for person in found]).reshape(-1, 4)
         else:
             people = _checked_boxes(boxes)
@@ -98,6 +98,14 @@ class PoseEstimator:
         """
         outputs = self.outputs(image, boxes)
         return outputs["keypoints"], outputs["covariance"]
+
+    def _leading(self, image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As `predict`, with the covariance that joints have when left and right are not confused: where a person is, and how
+        sure that is, does not depend on which leg is which."""
+        outputs = self.outputs(image, boxes)
+        if not self.metadata.exchanges:
+            return outputs["keypoints"], outputs["covariance"]
+        return outputs["keypoints"], covariance_from_scatter(outputs["scatter"], self.metadata.degrees_of_freedom)
 
     def law(self, image: np.ndarray, boxes: np.ndarray) -> Law | Mixture:
         """The law of N people in picture pixels: a `Mixture` if the model has exchanges."""
