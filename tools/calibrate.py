@@ -1,6 +1,6 @@
 """Adapt a trained covariance to the validation people, and calibrate its scale, degrees of freedom and weights on them.
 
-    python tools/calibrate.py CHECKPOINT OUT.safetensors [--data-root DIR] [--epochs 40]
+    python tools/calibrate.py CHECKPOINT OUT.safetensors [--data-root DIR] [--epochs 100]
 
 The mean has not learned from these people. Folds of them tell for how long it pays to adapt the covariance head, and
 calibration judges everybody by a head that has not seen them. The result is a checkpoint like the other, to export. Exit code 2
@@ -33,7 +33,7 @@ class Options:
     checkpoint: Annotated[Path, tyro.conf.Positional]
     out: Annotated[Path, tyro.conf.Positional]
     data_root: str = ""
-    epochs: int = 40
+    epochs: int = 100
 
 
 def main() -> int:

@@ -77,6 +77,9 @@ class MeanConfig:
         weight_decay: of AdamW, on matrices only.
         heatmap_sigma: of the Gaussian target of the softmax, in cells.
         coordinate_weight: of |y - mu|_1 in cells, beside the cross entropy with that target.
+        teacher: checkpoint of another run of the same skeleton, whose mean shows where joints are, beside labels that may be
+            wrong or missing; none when not given.
+        teacher_share: of its heatmaps in the loss; labels have the rest.
         ema: decay of the averaged weights that are validated and kept.
         clip: largest norm of the gradient.
     """
@@ -92,6 +95,8 @@ class MeanConfig:
     weight_decay: float = 0.02
     heatmap_sigma: float = 1.0
     coordinate_weight: float = 1.0
+    teacher: str = ""
+    teacher_share: float = 0.5
     ema: float = 0.998
     clip: float = 5.0
 
@@ -254,6 +259,7 @@ def check(config: TrainConfig) -> None:
         ("mean.accumulate", mean.accumulate, 1 <= mean.accumulate <= mean.batch // 2, "at least 1, with two people a part"),
         ("mean.precision", mean.precision, mean.precision in PRECISIONS, " or ".join(PRECISIONS)),
         ("mean.lr", mean.lr, mean.lr > 0, "above 0"),
+        ("mean.teacher_share", mean.teacher_share, 0 <= mean.teacher_share <= 1, "from 0 to 1"),
         ("mean.ema", mean.ema, 0 <= mean.ema < 1, "from 0 to below 1"),
         ("pseudo_labels.source", pseudo.source, pseudo.source in ("residuals", "targets"), "residuals or targets"),
         ("pseudo_labels.features", pseudo.features, pseudo.features in SPACES, " or ".join(SPACES)),

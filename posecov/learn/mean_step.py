@@ -17,6 +17,7 @@ from posecov.learn.losses import joint_counts, mean_loss
 from posecov.learn.model import PoseModel, normalise
 from posecov.learn.samples import Batch
 from posecov.learn.steps import apply_gradient, check_loss
+from posecov.learn.teacher import Teacher
 
 
 class MeanStep:
@@ -28,6 +29,7 @@ class MeanStep:
         settings: of the step.
         pixel: mean and standard deviation, see `backbone.normalisation`.
         device: of the model.
+        teacher: that shows where joints are, see `MeanConfig`.
     """
 
     def __init__(
@@ -37,7 +39,9 @@ class MeanStep:
         settings: MeanConfig,
         pixel: tuple[tuple[float, float, float], tuple[float, float, float]],
         device: torch.device,
+        teacher: Teacher | None = None,
     ):
+        self.teacher = teacher
         self.model, self.optimizer, self.settings, self.pixel, self.device = model, optimizer, settings, pixel, device
         learned = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
         self.learning = [(name, parameter) for name, parameter in model.named_parameters() if id(parameter) in learned]
@@ -117,6 +121,7 @@ class MeanStep:
         return mean_loss(
             output.log_probabilities, output.mean, head.positions, points, labelled,
             self.settings.heatmap_sigma, self.settings.coordinate_weight, counts,
+            None if self.teacher is None else self.teacher(images), self.settings.teacher_share,
         )  # fmt: skip
 
     def _add_up(self, sums: Tensor, moved: Sequence[Tensor]) -> None:

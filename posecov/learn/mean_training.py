@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,11 @@ from posecov.learn.checkpoint import Average, flatten_state, optimizer_tensors, 
 from posecov.learn.config import MeanConfig, TrainConfig
 from posecov.learn.datasets import Record
 from posecov.learn.mean_step import MeanStep
-from posecov.learn.model import PoseModel, normalise
+from posecov.learn.model import PoseModel, load_mean, mean_weights, normalise
 from posecov.learn.run import Clock, Run, progress
 from posecov.learn.samples import CropDataset, Share, batches, epoch_order, training_batches
 from posecov.learn.schedule import warm_cosine
+from posecov.learn.teacher import Teacher
 from posecov.metrics import keypoint_errors, pck
 from posecov.skeleton import Skeleton
 
@@ -46,7 +48,8 @@ def train_mean(
     config, settings = run.config, run.config.mean
     model.to(device).to(memory_format=torch.channels_last)
     optimizer = mean_optimizer(model, settings)
-    take_step = MeanStep(model, optimizer, settings, normalisation(config.model.backbone), device)
+    teacher = Teacher(Path(settings.teacher), config, len(skeleton), device) if settings.teacher else None
+    take_step = MeanStep(model, optimizer, settings, normalisation(config.model.backbone), device, teacher)
     average = Average(mean_weights(model.state_dict()), settings.ema)
     start_epoch, start_step, sums = 0, 0, [0.0, 0.0, 0]
     if resumed is not None:
@@ -111,17 +114,6 @@ def train_mean(
         start_step, sums = 0, [0.0, 0.0, 0]
         save(epoch + 1, 0, finished=epoch + 1 == settings.epochs)
     load_mean(model, average.state)
-
-
-def mean_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A model's weights without its covariance head, which this part does not touch."""
-    return {name: value for name, value in state.items() if not name.startswith("covariance_head.")}
-
-
-def load_mean(model: PoseModel, state: dict[str, Tensor]) -> None:
-    """Load `mean_weights`; the covariance head stays as it is."""
-    head = {f"covariance_head.{name}": value for name, value in model.covariance_head.state_dict().items()}
-    model.load_state_dict(mean_weights(state) | head)
 
 
 def validate_mean(

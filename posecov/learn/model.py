@@ -140,6 +140,17 @@ def normalise(crops: Tensor, mean: tuple[float, float, float], std: tuple[float,
     return (images - torch.tensor(mean, device=device).view(shape)) / torch.tensor(std, device=device).view(shape)
 
 
+def mean_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A model's weights without its covariance head, which this part does not touch."""
+    return {name: value for name, value in state.items() if not name.startswith("covariance_head.")}
+
+
+def load_mean(model: PoseModel, state: dict[str, Tensor]) -> None:
+    """Load `mean_weights`; the covariance head stays as it is."""
+    head = {f"covariance_head.{name}": value for name, value in model.covariance_head.state_dict().items()}
+    model.load_state_dict(mean_weights(state) | head)
+
+
 def _separable(channels: int) -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(channels, channels, 5, padding=2, groups=channels, bias=False),

@@ -33,8 +33,8 @@ from posecov.learn.datasets import (
 from posecov.learn.datasets.record import joints_of
 from posecov.learn.features import FeatureSet, extract_features, from_tensors, to_tensors
 from posecov.learn.losses import loss_named
-from posecov.learn.mean_training import load_mean, mean_weights, train_mean
-from posecov.learn.model import PoseModel
+from posecov.learn.mean_training import train_mean
+from posecov.learn.model import PoseModel, load_mean, mean_weights
 from posecov.learn.run import FREE, Run, check_same_settings, settings_by_name
 from posecov.skeleton import Skeleton, load_skeleton
 

@@ -31,11 +31,11 @@ def _batch(people: int = 6) -> Batch:
     )
 
 
-def _step(**settings) -> MeanStep:
+def _step(teacher=None, **settings) -> MeanStep:
     torch.manual_seed(0)
     model, settings = PoseModel(NETWORK, 14, pretrained=False), MeanConfig(**settings)
     pixel = ((127.0,) * 3, (128.0,) * 3)
-    step = MeanStep(model, mean_optimizer(model, settings), settings, pixel, torch.device("cpu"))
+    step = MeanStep(model, mean_optimizer(model, settings), settings, pixel, torch.device("cpu"), teacher)
     step.begin()
     return step
 

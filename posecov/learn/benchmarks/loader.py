@@ -19,8 +19,8 @@ from posecov.learn.checkpoint import Average
 from posecov.learn.config import TrainConfig
 from posecov.learn.datasets import Record
 from posecov.learn.mean_step import MeanStep
-from posecov.learn.mean_training import mean_optimizer, mean_weights
-from posecov.learn.model import PoseModel
+from posecov.learn.mean_training import mean_optimizer
+from posecov.learn.model import PoseModel, mean_weights
 from posecov.learn.samples import Batch, CropDataset, training_batches
 from posecov.skeleton import load_skeleton
 

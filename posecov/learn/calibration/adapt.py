@@ -65,7 +65,7 @@ def adapt(
     views: Sequence[FeatureSet],
     settings: CovarianceConfig,
     permutation: Tensor,
-    epochs: int = 40,
+    epochs: int = 100,
     lr: float = 3e-4,
     seed: int = 0,
 ) -> Adapted:

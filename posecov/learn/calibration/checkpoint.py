@@ -19,7 +19,7 @@ VIEWS = 3
 """Augmented views of each validation person that the head learns on from, beside the plain one."""
 
 
-def calibrate_checkpoint(checkpoint: Path, out: Path, data_root: str, epochs: int = 40) -> tuple[Adapted, Calibration]:
+def calibrate_checkpoint(checkpoint: Path, out: Path, data_root: str, epochs: int = 100) -> tuple[Adapted, Calibration]:
     """Adapt a run's best checkpoint to the run's validation people (`adapt`), calibrate it on them, and write it.
 
     Args:

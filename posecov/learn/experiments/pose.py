@@ -29,8 +29,7 @@ from posecov.learn.datasets import Record, read_lsp
 from posecov.learn.experiments.cells import Options, progress, run_cell
 from posecov.learn.features import FeatureSet, extract_features
 from posecov.learn.losses import loss_named
-from posecov.learn.mean_training import load_mean
-from posecov.learn.model import PoseModel
+from posecov.learn.model import PoseModel, load_mean
 from posecov.learn.run import Run
 from posecov.learn.training import cache, data_root_of, fingerprint, load_people, prepare
 from posecov.mixture import Mixture

@@ -5,12 +5,13 @@ from torch import Tensor
 
 
 def joint_counts(positions: Tensor, points: Tensor, labelled: Tensor) -> Tensor:
-    """What `mean_loss` divides by: (2,) int64, labelled joints inside the grid, and all labelled ones.
+    """What `mean_loss` divides by: (3,) int64, labelled joints inside the grid, all labelled ones, and all joints.
 
     Args:
         positions: (P, 2) crop pixels. points: (N, J, 2) crop pixels. labelled: (N, J) bool.
     """
-    return torch.stack([_inside(positions, points, labelled).sum(), labelled.sum()])
+    everything = torch.full((), labelled.numel(), dtype=torch.int64, device=labelled.device)
+    return torch.stack([_inside(positions, points, labelled).sum(), labelled.sum(), everything])
 
 
 def mean_loss(
@@ -22,6 +23,8 @@ def mean_loss(
     sigma: float,
     weight: float,
     counts: Tensor | None = None,
+    taught: Tensor | None = None,
+    share: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Cross entropy of the softmax with a Gaussian around the label, and the L1 distance of the mean, both per joint.
 
@@ -37,6 +40,9 @@ def mean_loss(
         weight: of the distance, which is in cells.
         counts: `joint_counts` of all people that the loss is a mean over, where these are some of them: the results of the
             parts then add up to those of the whole. None: these are all.
+        taught: (N, J, P) where a teacher sees the joints, labelled or not: the loss is then the cross entropy with it for
+            ``share``, and the above for the rest.
+        share: 0 to 1.
 
     Returns:
         loss (scalar); mean error of the labelled joints in crop pixels (scalar, detached).
@@ -48,8 +54,10 @@ def mean_loss(
     inside = _inside(positions, points, labelled)
     difference = mean.unflatten(1, (-1, 2)) - points
     distance = difference.abs().sum(-1) / cell
-    within, count = (joint_counts(positions, points, labelled) if counts is None else counts).clamp_min(1)
+    within, count, joints = (joint_counts(positions, points, labelled) if counts is None else counts).clamp_min(1)
     loss = (entropy * inside).sum() / within + weight * (distance * labelled).sum() / count
+    if taught is not None:
+        loss = (1.0 - share) * loss - share * (taught * log_probabilities).sum() / joints
     return loss, ((difference.norm(dim=-1) * labelled).sum() / count).detach()
 
 

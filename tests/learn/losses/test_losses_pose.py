@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from posecov.learn.losses import mean_loss
+from posecov.learn.losses import joint_counts, mean_loss
 
 
 def _mean_inputs():
@@ -35,3 +35,22 @@ def test_mean_loss_is_lowest_at_the_label():
         mean_loss(log, (log.exp() @ positions).flatten(1), positions, points, labelled, 1.0, 1.0)[0] for log in (good, bad)
     ]
     assert losses[0] < losses[1]
+
+
+def test_a_teacher_speaks_of_all_joints_for_its_share():
+    positions, logits, mean = _mean_inputs()
+    points = mean.unflatten(1, (3, 2)) + torch.tensor([3.0, 4.0])
+    labelled = torch.tensor([[True, True, False], [True, False, True]])
+    taught = torch.randn(2, 3, 25, generator=torch.Generator().manual_seed(1)).softmax(-1)
+    told = (positions, points, labelled, 1.0, 1.0)
+    alone = mean_loss(logits, mean, *told)[0]
+    mixed = mean_loss(logits, mean, *told, taught=taught, share=0.3)[0]
+    crossed = torch.stack([-(taught[n, j] * logits[n, j]).sum() for n in range(2) for j in range(3)]).mean()
+    assert mixed.item() == pytest.approx(0.7 * alone.item() + 0.3 * crossed.item(), rel=1e-5)
+    # The parts of a batch add up to the whole of it.
+    counts = joint_counts(positions, points, labelled)
+    parts = [
+        mean_loss(logits[n], mean[n], positions, points[n], labelled[n], 1.0, 1.0, counts, taught[n], 0.3)[0]
+        for n in (slice(0, 1), slice(1, 2))
+    ]
+    assert sum(parts).item() == pytest.approx(mixed.item(), rel=1e-5)
