@@ -202,7 +202,7 @@ def test_real_people(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     figures = json.loads((tmp_path / "figures.json").read_text())
-    assert list(figures["laws"]) == ["model", "constant_covariance", "constant_correlation"]
+    assert list(figures["laws"]) == ["model", *evaluation.RIVALS, *evaluation.MIXTURE_RIVALS]
     assert 0.6 < figures["pck"]["mean"] < 0.95
     assert 0.6 < figures["pckh"]["0.5"]["mean"] < 0.95
     assert figures["laws"]["model"]["risk_coverage"]["left_at_80"] < 0.85
