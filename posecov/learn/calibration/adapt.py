@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from posecov.errors import PosecovError
 from posecov.law import Law
 from posecov.learn.checkpoint import Average
 from posecov.learn.config import CovarianceConfig
@@ -30,6 +31,7 @@ from posecov.learn.covariance_training import (
     predict,
 )
 from posecov.learn.features import FeatureSet
+from posecov.learn.losses import LossError
 from posecov.learn.model import PoseModel
 from posecov.learn.run import progress
 from posecov.learn.steps import guarded_step
@@ -140,8 +142,12 @@ def _learn(
                 done += 1
                 for group in optimizer.param_groups:
                     group["lr"] = lr * min(1.0, done / _WARMUP)
-                _, loss = losses_of(model, batch, cached, torch.from_numpy(index), "phase 2", settings)
-                guarded_step(loss, learning, optimizer, settings.clip, f"{what}, epoch {epoch + 1}")
+                where = f"{what}, epoch {epoch + 1}"
+                try:
+                    _, loss = losses_of(model, batch, cached, torch.from_numpy(index), "phase 2", settings)
+                except LossError as error:
+                    raise PosecovError(f"{where}: {error}; --epochs 0 calibrates without adapting") from None
+                guarded_step(loss, learning, optimizer, settings.clip, where)
                 average.update(model.state_dict())
             bar.update(task, advance=1)
             yield averaged_model(model, average)

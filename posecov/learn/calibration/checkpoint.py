@@ -8,7 +8,7 @@ import torch
 from posecov.errors import PosecovError
 from posecov.learn.calibration.adapt import Adapted, adapt
 from posecov.learn.calibration.laws import calibrate_law
-from posecov.learn.calibration.shared import Calibration
+from posecov.learn.calibration.shared import Calibration, check_people
 from posecov.learn.checkpoint import flatten_state, save_checkpoint
 from posecov.learn.export import load_model
 from posecov.learn.features import extract_features
@@ -26,7 +26,7 @@ def calibrate_checkpoint(checkpoint: Path, out: Path, data_root: str, epochs: in
         epochs: at most so many of adapting; 0: calibrate the head as it is.
 
     Raises:
-        PosecovError: not a trained checkpoint, calibrated already, or the data is not there.
+        PosecovError: not a trained checkpoint, calibrated already, the data is not there, or hardly anybody to calibrate on.
     """
     if out.exists() and out.samefile(checkpoint):
         raise PosecovError(f"{out}: give the calibrated checkpoint another name; the run's own must stay")
@@ -35,6 +35,7 @@ def calibrate_checkpoint(checkpoint: Path, out: Path, data_root: str, epochs: in
         raise PosecovError(f"{checkpoint}: calibrated already; calibrate the run's best.safetensors")
     device = prepare(config)
     skeleton, people = load_skeleton(config.skeleton), load_people(config, data_root).validation
+    check_people(len(people))
     views = [extract_features(model, config, skeleton, people, view, device) for view in range(VIEWS + 1 if epochs else 1)]
     model.to("cpu")
     adapted = adapt(model, views, config.covariance, torch.from_numpy(skeleton.flip_permutation), epochs, seed=config.seed)
