@@ -195,7 +195,7 @@ def test_an_interruption_is_clean(image, photo, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("posecov.draw.draw_poses", interrupt)
+    monkeypatch.setattr("posecov.drawing.draw_poses", interrupt)
     code, _, trouble = image(photo)
     assert (code, trouble) == (130, ["posecov: interrupted"])
 

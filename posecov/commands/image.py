@@ -118,7 +118,7 @@ def _one_picture(
     """Write target.png and target.json; the rows of the table."""
     from posecov import output
     from posecov.boxes import boxes_of
-    from posecov.draw import draw_poses
+    from posecov.drawing import draw_poses
     from posecov.images import read_image
 
     image = read_image(picture)

@@ -1,0 +1,84 @@
+"""Overlays: limbs coloured by side, and for every joint the region that holds it with a given probability."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from posecov.drawing import canvas as shapes
+from posecov.drawing import figure as figures
+from posecov.drawing import legend
+from posecov.drawing.labels import Labels
+from posecov.drawing.palette import LEFT, PAPER, RIGHT
+from posecov.pose import Pose
+
+
+def draw_poses(
+    image: np.ndarray,
+    poses: Sequence[Pose],
+    mass: float | Sequence[float] = 0.95,
+    *,
+    labels: bool = False,
+    former: Mapping[int, Pose] | None = None,
+    clicks: Mapping[int, str] | None = None,
+) -> np.ndarray:
+    """Draw poses on a copy of a picture.
+
+    A small picture is enlarged first. Joints outside the picture are shown by an arrow at its border with their name.
+
+    Args:
+        image: (H, W, 3) uint8, BGR.
+        poses: in pixels of ``image``. Joints that are known are diamonds.
+        mass: probability with which an ellipse holds its joint, or the true region where left and right may be confused;
+            several are drawn inside each other.
+        labels: write every joint's name beside it with its expected error in pixels of ``image``.
+        former: by person, the pose before some joints were known, whose regions and limbs are drawn thinly.
+        clicks: by person, the joint to click, which gets a ring.
+
+    Returns:
+        (H', W', 3) uint8, BGR, H' / W' as H / W to rounding.
+    """
+    masses = [mass] if isinstance(mass, float | int) else list(mass)
+    canvas, scale = shapes.enlarged(image)
+    people = [figures.Figure.of(pose, masses, scale, canvas.shape) for pose in poses]
+    for index, pose in (former or {}).items():
+        figures.draw_former(canvas, figures.Figure.of(pose, masses, scale, canvas.shape), people[index])
+    for person in people:
+        figures.draw_regions(canvas, person)
+    for person in people:
+        figures.draw_limbs(canvas, person)
+    names = Labels(canvas)
+    for index, joint in (clicks or {}).items():
+        figures.target(canvas, people[index].points[poses[index].names.index(joint)], people[index].line)
+    for person in people:
+        figures.draw_outside(canvas, person, names)
+    if labels:
+        write_labels(names, people)
+    entries = [legend.Entry("nobody found")]
+    if people:
+        regions = any(pose.components is not None for pose in poses)
+        entries = [legend.Entry(legend.masses_text(masses, regions)), legend.dot("right", RIGHT), legend.dot("left", LEFT)]
+        entries += [legend.sign("fixed", figures.diamond)] if any(pose.known for pose in poses) else []
+        entries += [legend.line("before", PAPER, 0.7)] if former else []
+        entries += [legend.sign("click first", _target)] if clicks else []
+        entries += [legend.Entry("names: expected error")] if labels else []
+        entries.append(legend.scale_bar(scale, canvas.shape))
+    legend.draw_legend(canvas, entries, np.concatenate([np.zeros((0, 2)), *(person.points for person in people)]))
+    return canvas
+
+
+def write_labels(names: Labels, people: Sequence[figures.Figure]) -> None:
+    """Every joint's name beside it, away from the body's middle, with its expected error."""
+    for person in people:
+        names.reserve(person.points[person.inside], 1.3 * person.line)
+    for person in people:
+        middle = person.points[person.inside].mean(axis=0) if person.inside.any() else np.zeros(2)
+        errors = person.pose.expected_error
+        for joint in np.flatnonzero(person.inside).tolist():
+            name = person.pose.names[joint]
+            text = name if name in person.pose.known else f"{name} {shapes.pixels_text(errors[joint])}"
+            point = person.points[joint]
+            names.beside(text, point, 2.2 * person.line, point - middle, person.side(joint))
+
+
+def _target(canvas: np.ndarray, centre: np.ndarray, radius: float) -> None:
+    figures.target(canvas, centre, radius / 2.9)
