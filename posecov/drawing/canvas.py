@@ -159,16 +159,17 @@ def _blend(
     if (high <= low).any():
         return
     region = canvas[low[1] : high[1], low[0] : high[0]]
-    mask = np.zeros(region.shape[:2], dtype=np.uint8)
+    mask: np.ndarray = np.zeros(region.shape[:2], dtype=np.uint8)
     paint(mask, low)
     # A line touches few pixels of its region. A wide region is covered whole almost everywhere, where a look-up serves and only
     # the edge needs arithmetic. OpenCV finds pixels much faster than NumPy, which counts for a photo of many megapixels.
-    target, partial = np.array(colour, dtype=np.float32), mask
+    target = np.array(colour, dtype=np.float32)
+    partial: np.ndarray = mask
     if 8 * cv2.countNonZero(mask) > mask.size:
         partial = cv2.inRange(mask, 1, 254)
         levels = np.arange(256, dtype=np.float32)[:, None, None]
         table = np.round(levels + opacity * (target - levels)).astype(np.uint8)
-        cv2.copyTo(cv2.LUT(region, table), cv2.compare(mask, 255, cv2.CMP_EQ), region)
+        cv2.copyTo(cv2.LUT(region, table), cv2.inRange(mask, 255, 255), region)
     x, y = _places(partial)
     under = region[y, x]
     region[y, x] = np.round(under + mask[y, x, None] * np.float32(opacity / 255) * (target - under)).astype(np.uint8)

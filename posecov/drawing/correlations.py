@@ -1,5 +1,7 @@
 """The correlation view: one joint is picked, and colours and arrows say which others move with it."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from posecov.drawing import canvas as shapes
@@ -12,7 +14,7 @@ from posecov.following import correlations, gains
 from posecov.pose import Pose
 
 
-def draw_correlations(image: np.ndarray, pose: Pose, joint: str, mass: float = 0.95) -> np.ndarray:
+def draw_correlations(image: np.ndarray, poses: Sequence[Pose], joint: str, mass: float = 0.95) -> np.ndarray:
     """Draw which joints move with one.
 
     If the joint were not at its keypoint but at the end of its own arrow, on the border of its ellipse along the longer axis,
@@ -22,7 +24,7 @@ def draw_correlations(image: np.ndarray, pose: Pose, joint: str, mass: float = 0
 
     Args:
         image: (H, W, 3) uint8, BGR.
-        pose: in pixels of it.
+        poses: in pixels of it.
         joint: name of the one that is picked.
         mass: probability with which an ellipse holds its joint.
 
@@ -32,17 +34,40 @@ def draw_correlations(image: np.ndarray, pose: Pose, joint: str, mass: float = 0
     Raises:
         PosecovError: no such joint, or one that is known and does not move.
     """
-    picked = pose.skeleton.index(joint)
-    if joint in pose.known:
+    if any(joint in pose.known for pose in poses):
         raise PosecovError(f"{joint} is known, so that nothing moves with it; pick another joint")
     canvas, scale = shapes.enlarged(image)
-    person = figures.Figure.of(pose, [mass], scale, canvas.shape)
-    strength = correlations(pose.scatter, picked)
-    _, axes, angle = pose.ellipse(joint, mass)
-    step = axes[0] * scale * np.array([np.cos(angle), np.sin(angle)])
-    moves = gains(pose.scatter, picked) @ step
     names = Labels(canvas)
-    for other in np.argsort(strength).tolist():
+    people = [figures.Figure.of(pose, [mass], scale, canvas.shape) for pose in poses]
+    for person in people:
+        _draw_person(canvas, person, joint, scale, mass)
+    for person in people:
+        names.reserve(person.points[person.inside], 1.3 * person.line)
+    for person in people:
+        _write_names(names, person, joint)
+    entries = [legend.Entry("nobody found")]
+    if people:
+        far = "to its ellipse"
+        if len(people) == 1:
+            far = shapes.pixels_text(float(poses[0].ellipse(joint, mass)[1][0]))
+        entries = [
+            legend.Entry(legend.masses_text([mass], poses[0].components is not None)),
+            *legend.ramp_bar("1", f"correlation with {joint}: 0"),
+            legend.line(f"where joints go if {joint} goes {far}", ramp(1.0)),
+            legend.scale_bar(scale, canvas.shape),
+        ]
+    legend.draw_legend(canvas, entries, np.concatenate([np.zeros((0, 2)), *(person.points for person in people)]))
+    return canvas
+
+
+def _draw_person(canvas: np.ndarray, person: figures.Figure, joint: str, scale: float, mass: float) -> None:
+    pose = person.pose
+    picked = pose.skeleton.index(joint)
+    strength = correlations(pose.scatter, picked)
+    order = np.argsort(strength).tolist()
+    _, axes, angle = pose.ellipse(joint, mass)
+    moves = gains(pose.scatter, picked) @ (axes[0] * scale * np.array([np.cos(angle), np.sin(angle)]))
+    for other in order:
         colour = ramp(strength[other])
         for part in person.regions[0][other]:
             # What hardly moves with it steps back.
@@ -53,24 +78,23 @@ def draw_correlations(image: np.ndarray, pose: Pose, joint: str, mass: float = 0
         ends = np.stack([person.points[a], person.points[b]])
         shapes.outline(canvas, ends, INK, 0.4, person.line * 1.1, closed=False)
         shapes.outline(canvas, ends, PAPER, 0.75, person.line * 0.45, closed=False)
-    for other in np.argsort(strength).tolist():
-        if person.inside[other]:
-            shapes.disc(canvas, person.points[other], person.line * 1.45, INK)
-            shapes.disc(canvas, person.points[other], person.line, ramp(strength[other]))
+    for other in order:
         start = person.points[other]
+        if person.inside[other] and pose.names[other] in pose.known:
+            figures.diamond(canvas, start, person.line * 1.8)
+        elif person.inside[other]:
+            shapes.disc(canvas, start, person.line * 1.45, INK)
+            shapes.disc(canvas, start, person.line, ramp(strength[other]))
         shapes.arrow(canvas, start, start + moves[other], ramp(strength[other]), INK, max(1.5, person.line * 0.7))
     figures.target(canvas, person.points[picked], person.line)
-    names.reserve(person.points[person.inside], 1.3 * person.line)
+
+
+def _write_names(names: Labels, person: figures.Figure, joint: str) -> None:
+    """The name of the joint that is picked, and the others' correlations."""
+    picked = person.pose.names.index(joint)
+    strength = correlations(person.pose.scatter, picked)
     middle = person.points[person.inside].mean(axis=0) if person.inside.any() else np.zeros(2)
     for other in np.flatnonzero(person.inside).tolist():
         text = joint if other == picked else f"{strength[other]:.2f}"
         gap = (4.4 if other == picked else 2.2) * person.line
         names.beside(text, person.points[other], gap, person.points[other] - middle)
-    entries = [
-        legend.Entry(legend.masses_text([mass], pose.components is not None)),
-        *legend.ramp_bar("1", f"correlation with {joint}: 0"),
-        legend.line(f"where joints go if {joint} goes {shapes.pixels_text(axes[0])}", ramp(1.0)),
-        legend.scale_bar(scale, canvas.shape),
-    ]
-    legend.draw_legend(canvas, entries, person.points)
-    return canvas
