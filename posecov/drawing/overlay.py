@@ -6,7 +6,7 @@ import numpy as np
 
 from posecov.drawing import canvas as shapes
 from posecov.drawing import figure as figures
-from posecov.drawing import legend
+from posecov.drawing import legend as legends
 from posecov.drawing.labels import Labels
 from posecov.drawing.palette import LEFT, PAPER, RIGHT
 from posecov.pose import Pose
@@ -20,6 +20,7 @@ def draw_poses(
     labels: bool = False,
     former: Mapping[int, Pose] | None = None,
     clicks: Mapping[int, str] | None = None,
+    legend: bool = True,
 ) -> np.ndarray:
     """Draw poses on a copy of a picture.
 
@@ -33,6 +34,7 @@ def draw_poses(
         labels: write every joint's name beside it with its expected error in pixels of ``image``.
         former: by person, the pose before some joints were known, whose regions and limbs are drawn thinly.
         clicks: by person, the joint to click, which gets a ring.
+        legend: say in a corner what is drawn.
 
     Returns:
         (H', W', 3) uint8, BGR, H' / W' as H / W to rounding.
@@ -53,16 +55,18 @@ def draw_poses(
         figures.draw_outside(canvas, person, names)
     if labels:
         write_labels(names, people)
-    entries = [legend.Entry("nobody found")]
+    if not legend:
+        return canvas
+    entries = [legends.Entry("nobody found")]
     if people:
         regions = any(pose.components is not None for pose in poses)
-        entries = [legend.Entry(legend.masses_text(masses, regions)), legend.dot("right", RIGHT), legend.dot("left", LEFT)]
-        entries += [legend.sign("fixed", figures.diamond)] if any(pose.known for pose in poses) else []
-        entries += [legend.line("before", PAPER, 0.7)] if former else []
-        entries += [legend.sign("click first", _target)] if clicks else []
-        entries += [legend.Entry("names: expected error")] if labels else []
-        entries.append(legend.scale_bar(scale, canvas.shape))
-    legend.draw_legend(canvas, entries, np.concatenate([np.zeros((0, 2)), *(person.points for person in people)]))
+        entries = [legends.Entry(legends.masses_text(masses, regions)), legends.dot("right", RIGHT), legends.dot("left", LEFT)]
+        entries += [legends.sign("fixed", figures.diamond)] if any(pose.known for pose in poses) else []
+        entries += [legends.line("before", PAPER, 0.7)] if former else []
+        entries += [legends.sign("click first", _target)] if clicks else []
+        entries += [legends.Entry("names: expected error")] if labels else []
+        entries.append(legends.scale_bar(scale, canvas.shape))
+    legends.draw_legend(canvas, entries, np.concatenate([np.zeros((0, 2)), *(person.points for person in people)]))
     return canvas
 
 
