@@ -249,6 +249,30 @@ def test_names_that_the_terminal_lacks(model_path, photo, tmp_path):
     assert len(list((tmp_path / "out").iterdir())) == 3
 
 
+def test_rank_orders_pictures_and_shows_the_first(model_path, photo, tmp_path, capfd, dots):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "a.png"), dots)
+    cv2.imwrite(str(folder / "empty.png"), np.full((90, 90, 3), 40, np.uint8))
+    (folder / "bad.jpg").write_text("not a picture")
+    options = ["--out", str(tmp_path / "out"), "--model", str(model_path), "--threads", "1"]
+    code = main(["rank", str(folder), str(photo), *options])
+    said = capfd.readouterr()
+    assert code == 1
+    assert len(said.err.splitlines()) == 1
+    assert "bad.jpg" in said.err
+    rows = [line.split(",") for line in (tmp_path / "out" / "rank.csv").read_text().splitlines()]
+    assert [row[0] for row in rows[1:]] == ["1", "2", ""]
+    assert rows[3][1].endswith("empty.png")
+    assert cv2.imread(str(tmp_path / "out" / "rank.png")).shape[1] > 800
+    assert main(["rank", str(photo), *options, "--sheet", "0", "--out", str(tmp_path / "bare")]) == 0
+    assert [path.name for path in (tmp_path / "bare").iterdir()] == ["rank.csv"]
+    capfd.readouterr()
+    for wrong in (["--mass", "2"], ["--sheet", "-1"], ["--boxes", "none.json"]):
+        assert main(["rank", str(photo), *options, *wrong]) == 2
+        assert len(capfd.readouterr().err.splitlines()) == 1
+
+
 @pytest.fixture
 def shipped(tmp_path, monkeypatch, model_path):
     """The tiny model in the place of the shipped one."""

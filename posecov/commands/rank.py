@@ -82,6 +82,7 @@ class Rank:
 
 def _write_sheet(path: Path, rows: "Sequence[Ranked]", mass: float, count: int) -> bool:
     """Write the contact sheet; whether every picture of it could be read again."""
+    from posecov.drawing.canvas import pixels_text
     from posecov.drawing.sheet import cell, sheet
     from posecov.images import read_image
     from posecov.output import write_png
@@ -90,11 +91,10 @@ def _write_sheet(path: Path, rows: "Sequence[Ranked]", mass: float, count: int) 
     for number, row in enumerate(rows):
         pose = row.pose
         assert pose is not None
-        worst = ", ".join(f"{pose.names[joint]} {pose.expected_error[joint]:.0f} px" for joint in row.joints[:3])
         captions = [
-            f"{number + 1}. {row.picture.name}",
-            f"{100 * row.uncertainty:.1f} % of the person; {worst}",
-            f"click {row.click}: others {row.gain:.0f} px better in all",
+            f"{number + 1}. {row.picture.name}: {100 * row.uncertainty:.1f} % of the person",
+            ", ".join(f"{pose.names[joint]} {pixels_text(pose.expected_error[joint])}" for joint in row.joints[:3]),
+            f"click {row.click}: the others {pixels_text(row.gain)} better in all",
         ]
         try:
             cells.append(cell(read_image(row.picture), pose, captions, mass, row.click))

@@ -7,7 +7,7 @@ import numpy as np
 
 from posecov.drawing import canvas as shapes
 from posecov.drawing.overlay import draw_poses
-from posecov.drawing.palette import INK
+from posecov.drawing.palette import INK, LEFT, RIGHT
 from posecov.geometry import Similarity
 from posecov.pose import Pose
 
@@ -69,7 +69,14 @@ def sheet(cells: Sequence[np.ndarray], title: str, across: int = 4) -> np.ndarra
     header = 3 * _GAP
     extent = (header + rows * (height + _GAP), _GAP + columns * (width + _GAP), 3)
     page = np.full(extent, _PAPER, np.uint8)
-    shapes.write(page, title, (_GAP, 2 * _GAP), _TEXT + 3, INK)
+    x = _GAP
+    for text, colour in ((title, None), ("right", RIGHT), ("left", LEFT)):
+        if colour is not None:
+            shapes.disc(page, np.array([x + 0.5 * _TEXT, 1.62 * _GAP]), 0.4 * _TEXT, colour)
+            x += round(1.3 * _TEXT)
+        size = _TEXT + 3 if colour is None else _TEXT
+        shapes.write(page, text, (x, 2 * _GAP), size, INK)
+        x += shapes.text_width(text, size) + _TEXT
     for number, plate in enumerate(cells):
         top, left = header + number // columns * (height + _GAP), _GAP + number % columns * (width + _GAP)
         page[top : top + height, left : left + width] = plate

@@ -3,6 +3,8 @@ import pytest
 from scipy.spatial import cKDTree
 
 from posecov.drawing import CENTRE, LEFT, RIGHT, draw_poses, side_of
+from posecov.drawing.canvas import letter_size
+from posecov.drawing.legend import scale_bar
 from posecov.mixture import Mixture
 from posecov.pose import Pose
 from posecov.skeleton import Skeleton, load_skeleton
@@ -182,3 +184,48 @@ def test_the_legend_is_there_and_moves_away_from_joints():
     crowded = draw_poses(GREY, [pose([[40.0, 570.0], [100.0, 575.0], [60.0, 500.0]])])
     assert (crowded[-60:, -250:].max(axis=2) < 100).sum() > 500
     assert (draw_poses(GREY, []) != GREY).any()
+
+
+def test_several_masses_lie_inside_each_other():
+    one, two = draw_poses(GREY, [USUAL], 0.9, legend=False), draw_poses(GREY, [USUAL], [0.5, 0.9], legend=False)
+    _, inner, _ = USUAL.ellipse("r_wrist", 0.5)
+    _, outer, _ = USUAL.ellipse("r_wrist", 0.9)
+    for axis, image in ((inner[0], two), (outer[0], two), (outer[0], one)):
+        assert near(image, (200 - axis, 300), RIGHT, radius=1)
+    assert not near(one, (200 - inner[0], 300), RIGHT, radius=1)
+
+
+def test_names_stand_beside_their_joints_on_demand():
+    plain, named = draw_poses(GREY, [USUAL], legend=False), draw_poses(GREY, [USUAL], labels=True, legend=False)
+    changed = (plain != named).any(axis=2)
+    for x, y in USUAL.keypoints.astype(int):
+        assert changed[y - 60 : y + 60, x - 150 : x + 150].sum() > 200
+        assert not changed[y - 3 : y + 4, x - 3 : x + 4].any()
+    close = pose([[400.0, 300.0], [404.0, 303.0], [400.0, 200.0]])
+    changed = (draw_poses(GREY, [close], legend=False) != draw_poses(GREY, [close], labels=True, legend=False)).any(axis=2)
+    apart = (plain != named).any(axis=2)
+    assert changed.sum() > 0.85 * apart.sum()  # Names of joints that are close cover one another no more than others.
+
+
+def test_clicks_fixed_joints_and_what_was_before():
+    ringed = draw_poses(GREY, [USUAL], clicks={0: "l_wrist"}, legend=False)
+    changed = np.argwhere((ringed != draw_poses(GREY, [USUAL], legend=False)).any(axis=2))
+    assert len(changed) > 50
+    assert np.linalg.norm(changed.mean(axis=0) - [300, 600]) < 2
+    after = pose([[200.0, 360.0], [600.0, 300.0], [400.0, 200.0]])
+    image = draw_poses(GREY, [after], former={0: USUAL}, legend=False)
+    without = draw_poses(GREY, [after], legend=False)
+    changed = (image != without).any(axis=2)
+    assert changed[290:310, 250:270].sum() == 0 or changed[270:290, 240:260].any()
+    assert changed[200:300, 200:400].any()  # The arm as it was,
+    assert not changed[210:280, 480:560].any()  # but not the one that has not moved.
+
+
+def test_the_bar_is_as_long_as_it_says():
+    for height, pixels in ((600, 50), (60, 5)):
+        image = draw_poses(np.full((height, height * 4 // 3, 3), 120, np.uint8), [])
+        assert image.shape[0] >= 480
+        scale = image.shape[0] / height
+        bar = scale_bar(scale, image.shape)
+        assert bar.text == f"{pixels} px"
+        assert bar.width * letter_size(image.shape) == pytest.approx(pixels * scale)
