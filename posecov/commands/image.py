@@ -194,8 +194,15 @@ def _fixed(picture: Path, poses: "list[Pose]", known: "list[Person]") -> "list[P
 
 
 def _what_a_fix_did(before: "Pose", after: "Pose") -> str:
+    import numpy as np
+
     if after is before:
         return ""
+    new = [name in after.known and name not in before.known for name in after.names]
     others = [name not in after.known for name in after.names]
-    was, now = float(before.expected_error[others].sum()), float(after.expected_error[others].sum())
-    return f"; {', '.join(after.known)} fixed, expected error of the others {was:.0f} -> {now:.0f} px in all"
+    mass = before.mass(np.where(np.array(new)[:, None], after.keypoints, np.nan))
+    was, now = (float(pose.expected_error[others].mean()) if any(others) else 0.0 for pose in (before, after))
+    return (
+        f"; {', '.join(after.known)} fixed at the border of the {100 * mass:.0f} % region,"
+        f" mean expected error of the others {was:.1f} -> {now:.1f} px"
+    )

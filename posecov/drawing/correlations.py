@@ -40,11 +40,11 @@ def draw_correlations(image: np.ndarray, poses: Sequence[Pose], joint: str, mass
     names = Labels(canvas)
     people = [figures.Figure.of(pose, [mass], scale, canvas.shape) for pose in poses]
     for person in people:
-        _draw_person(canvas, person, joint, scale, mass)
-    for person in people:
+        moves = _moves(person, joint, scale, mass)
+        _draw_person(canvas, person, joint, moves)
         names.reserve(person.points[person.inside], 1.3 * person.line)
-    for person in people:
-        _write_names(names, person, joint)
+        for share in (0.3, 0.6, 0.9):
+            names.reserve((person.points + share * moves)[person.inside], person.line)
     entries = [legend.Entry("nobody found")]
     if people:
         far = "to its ellipse"
@@ -56,17 +56,25 @@ def draw_correlations(image: np.ndarray, poses: Sequence[Pose], joint: str, mass
             legend.line(f"where joints go if {joint} goes {far}", ramp(1.0)),
             legend.scale_bar(scale, canvas.shape),
         ]
-    legend.draw_legend(canvas, entries, np.concatenate([np.zeros((0, 2)), *(person.points for person in people)]))
+    points = np.concatenate([np.zeros((0, 2)), *(person.points for person in people)])
+    names.reserve_plate(*legend.draw_legend(canvas, entries, points))
+    for person in people:
+        _write_names(names, person, joint)
     return canvas
 
 
-def _draw_person(canvas: np.ndarray, person: figures.Figure, joint: str, scale: float, mass: float) -> None:
+def _moves(person: figures.Figure, joint: str, scale: float, mass: float) -> np.ndarray:
+    """(J, 2) how far every joint goes, pixels of the canvas, when one goes to its ellipse's border along the longer axis."""
+    _, axes, angle = person.pose.ellipse(joint, mass)
+    step = axes[0] * scale * np.array([np.cos(angle), np.sin(angle)])
+    return gains(person.pose.scatter, person.pose.names.index(joint)) @ step
+
+
+def _draw_person(canvas: np.ndarray, person: figures.Figure, joint: str, moves: np.ndarray) -> None:
     pose = person.pose
     picked = pose.skeleton.index(joint)
     strength = correlations(pose.scatter, picked)
     order = np.argsort(strength).tolist()
-    _, axes, angle = pose.ellipse(joint, mass)
-    moves = gains(pose.scatter, picked) @ (axes[0] * scale * np.array([np.cos(angle), np.sin(angle)]))
     for other in order:
         colour = ramp(strength[other])
         for part in person.regions[0][other]:

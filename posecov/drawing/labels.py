@@ -18,6 +18,15 @@ class Labels:
         """Keep names off points (n, 2), such as the joints."""
         self._taken += [np.concatenate([point - radius, point + radius]) for point in points]
 
+    def reserve_plate(self, corner: np.ndarray, extent: np.ndarray) -> None:
+        """Keep names off a plate, such as the legend."""
+        self._taken.append(np.concatenate([corner, corner + extent]))
+
+    @property
+    def middles(self) -> np.ndarray:
+        """(n, 2) of the places taken."""
+        return (np.array([box[:2] + box[2:] for box in self._taken]) / 2).reshape(-1, 2)
+
     def at_border(self, text: str, anchor: np.ndarray, away: np.ndarray) -> None:
         """A name on a dark plate beside an arrow at the border, moved along the border until it covers no other.
 

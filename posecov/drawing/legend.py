@@ -84,8 +84,12 @@ def masses_text(masses: Sequence[float], regions: bool) -> str:
     return f"{listed} % {'regions' if regions else 'ellipses'}"
 
 
-def draw_legend(canvas: np.ndarray, entries: Sequence[Entry], points: np.ndarray) -> None:
-    """A plate with these entries, in as many lines as it needs, in the corner that covers the fewest points (n, 2)."""
+def draw_legend(canvas: np.ndarray, entries: Sequence[Entry], points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A plate with these entries, in as many lines as it needs, in the corner that covers the fewest points (n, 2).
+
+    Returns:
+        Its upper left corner (2,) and its extent (2,).
+    """
     height, width = canvas.shape[:2]
     size = shapes.letter_size(canvas.shape)
     edge = max(4.0, _EDGE * min(height, width))
@@ -109,6 +113,7 @@ def draw_legend(canvas: np.ndarray, entries: Sequence[Entry], points: np.ndarray
                 x += entry.width * size + 0.35 * size
             shapes.write(canvas, entry.text, (x, y + 0.95 * size), size, PAPER)
             x += shapes.text_width(entry.text, size) + 0.8 * size
+    return corner, extent
 
 
 def _rows(entries: Sequence[Entry], size: int, widest: float) -> tuple[list[list[Entry]], np.ndarray]:

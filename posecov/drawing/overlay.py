@@ -50,24 +50,31 @@ def draw_poses(
         figures.draw_limbs(canvas, person)
     names = Labels(canvas)
     for index, joint in (clicks or {}).items():
-        figures.target(canvas, people[index].points[poses[index].names.index(joint)], people[index].line)
+        centre = people[index].points[poses[index].names.index(joint)]
+        figures.target(canvas, centre, people[index].line)
+        names.reserve(centre[None], 3.4 * people[index].line)
     for person in people:
         figures.draw_outside(canvas, person, names)
+    if legend:
+        entries = _entries(people, masses, labels, bool(former), bool(clicks)) + [legends.scale_bar(scale, canvas.shape)]
+        points = np.concatenate([names.middles, *(person.points for person in people)])
+        names.reserve_plate(*legends.draw_legend(canvas, entries, points))
     if labels:
         write_labels(names, people)
-    if not legend:
-        return canvas
-    entries = [legends.Entry("nobody found")]
-    if people:
-        regions = any(pose.components is not None for pose in poses)
-        entries = [legends.Entry(legends.masses_text(masses, regions)), legends.dot("right", RIGHT), legends.dot("left", LEFT)]
-        entries += [legends.sign("fixed", figures.diamond)] if any(pose.known for pose in poses) else []
-        entries += [legends.line("before", PAPER, 0.7)] if former else []
-        entries += [legends.sign("click first", _target)] if clicks else []
-        entries += [legends.Entry("names: expected error")] if labels else []
-        entries.append(legends.scale_bar(scale, canvas.shape))
-    legends.draw_legend(canvas, entries, np.concatenate([np.zeros((0, 2)), *(person.points for person in people)]))
     return canvas
+
+
+def _entries(
+    people: Sequence[figures.Figure], masses: Sequence[float], labels: bool, former: bool, clicks: bool
+) -> list[legends.Entry]:
+    if not people:
+        return [legends.Entry("nobody found")]
+    regions = any(person.pose.components is not None for person in people)
+    entries = [legends.Entry(legends.masses_text(masses, regions)), legends.dot("right", RIGHT), legends.dot("left", LEFT)]
+    entries += [legends.sign("fixed", figures.diamond)] if any(person.pose.known for person in people) else []
+    entries += [legends.line("before", PAPER, 0.7)] if former else []
+    entries += [legends.sign("click first", _target)] if clicks else []
+    return entries + ([legends.Entry("names: expected error")] if labels else [])
 
 
 def write_labels(names: Labels, people: Sequence[figures.Figure]) -> None:
