@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,29 +55,28 @@ def read_boxes(path: str | Path) -> dict[str, np.ndarray]:
         rows = _rows_of_json(path, content)
     boxes: dict[str, list[np.ndarray]] = {}
     for name, box, where in rows:
-        people = boxes.setdefault(_key(name), [])
+        people = boxes.setdefault(plain_name(name), [])
         if box is not None:
             people.append(_checked(path, box, where))
     return {name: np.array(people, dtype=np.float64).reshape(-1, 4) for name, people in boxes.items()}
 
 
 def boxes_of(boxes: Mapping[str, np.ndarray], picture: str | Path) -> np.ndarray | None:
-    """The boxes (N, 4) of a picture, or None when the file does not name it.
+    """The boxes (N, 4) of a picture, or None when the file does not name it (`matching_name`)."""
+    name = matching_name(boxes, picture)
+    return None if name is None else boxes[name]
 
-    A name in the file may be the picture's full path, its last folders and name, or its name alone; the longest match wins.
+
+def matching_name(names: Container[Any], picture: str | Path) -> str | None:
+    """The name in a file that means a picture, None when there is none.
+
+    A name may be the picture's full path, its last folders and name, or its name alone; the longest match wins.
     """
     picture = Path(picture)
-    if _key(str(picture)) in boxes:
-        return boxes[_key(str(picture))]
     absolute = picture.absolute()
-    if absolute.as_posix() in boxes:
-        return boxes[absolute.as_posix()]
     parts = absolute.parts[1:]
-    for start in range(len(parts)):
-        name = "/".join(parts[start:])
-        if name in boxes:
-            return boxes[name]
-    return None
+    tries = [plain_name(str(picture)), absolute.as_posix(), *("/".join(parts[start:]) for start in range(len(parts)))]
+    return next((name for name in tries if name in names), None)
 
 
 # One row is a picture's name, its box (None: the picture is named, with nobody in it), and where it stands in the file.
@@ -150,7 +149,8 @@ def _checked(path: Path, box: Any, where: str) -> np.ndarray:
     return values
 
 
-def _key(name: str) -> str:
+def plain_name(name: str) -> str:
+    """A picture's name with forward slashes and without a leading ./."""
     name = name.replace("\\", "/")
     while name.startswith("./"):
         name = name[2:]

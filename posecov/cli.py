@@ -10,11 +10,13 @@ import tyro
 
 import posecov
 from posecov.commands.demo import Demo
+from posecov.commands.doctor import Doctor
 from posecov.commands.image import Image
+from posecov.commands.rank import Rank
 from posecov.commands.terminal import complain
 from posecov.errors import PosecovError
 
-COMMANDS: dict[str, type] = {"demo": Demo, "image": Image}
+COMMANDS: dict[str, type] = {"demo": Demo, "image": Image, "rank": Rank, "doctor": Doctor}
 """Name on the command line to dataclass of options with ``run() -> int``. A new command is a file and a line here."""
 
 

@@ -276,6 +276,37 @@ class Pose:
             components = dataclasses.replace(components, means=means, scatter=scatter)
         return Pose(points, covariance, self.skeleton, self.degrees_of_freedom, known=self.known, components=components)
 
+    def to_coco(self, image_id: int, category_id: int = 1, radius: float | None = None) -> dict[str, Any]:
+        """An entry of a COCO keypoint result file, as pycocotools reads it.
+
+        Args:
+            image_id: of the picture.
+            category_id: COCO's person is 1.
+            radius: what the scores mean. None: the object keypoint similarity that the law expects, for which every joint
+                needs a COCO sigma (`evaluation.oks.joint_sigmas`). Pixels: the probability that a joint lies so close to its
+                keypoint.
+
+        Returns:
+            image_id, category_id, keypoints (x, y and score of every joint in the skeleton's order, pixels), bbox (x, y,
+            width, height) and score, the mean of the joints' scores.
+
+        Raises:
+            PosecovError: no radius, and a joint without a COCO sigma.
+        """
+        from posecov.interchange import to_coco
+
+        return to_coco(self, image_id, category_id, radius)
+
+    def to_supervision(self, radius: float | None = None) -> Any:
+        """`supervision.KeyPoints` of this one person, with the scores of `to_coco` as confidences.
+
+        Raises:
+            PosecovError: supervision is not installed; no radius, and a joint without a COCO sigma.
+        """
+        from posecov.interchange import to_supervision
+
+        return to_supervision(self, radius)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain types for JSON; `from_dict` gives back the same pose bit for bit. Infinite degrees of freedom are None."""
         sigma = plain(self.sigma)

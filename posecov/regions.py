@@ -120,12 +120,12 @@ def contours(point: Mixture, mass: float) -> list[np.ndarray]:
     places = np.stack(np.meshgrid(*grid), axis=-1) @ root.T + point.mean
     inside = _heights(point, places.reshape(-1, 2)).reshape(places.shape[:-1]) > threshold
     polygons = [_on_level(point, threshold, outline, places) for outline in _outlines(inside)]
-    return sorted(polygons, key=lambda polygon: -abs(_area(polygon)))
+    return sorted(polygons, key=lambda polygon: -abs(area(polygon)))
 
 
-def ellipse_outline(centre: np.ndarray, axes: np.ndarray, angle: float) -> np.ndarray:
-    """Vertices (96, 2) on an ellipse."""
-    turn = np.arange(_OUTLINE) * (2 * np.pi / _OUTLINE)
+def ellipse_outline(centre: np.ndarray, axes: np.ndarray, angle: float, vertices: int = _OUTLINE) -> np.ndarray:
+    """Vertices (n, 2) on an ellipse, evenly spaced on the circle that it is an image of."""
+    turn = np.arange(vertices) * (2 * np.pi / vertices)
     across = np.stack([axes[0] * np.cos(turn), axes[1] * np.sin(turn)], axis=1)
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     return centre + across @ rotation.T
@@ -207,7 +207,7 @@ def _on_level(point: Mixture, threshold: float, outline: np.ndarray, places: np.
     return first + ((low + high) / 2)[:, None] * (second - first)
 
 
-def _area(polygon: np.ndarray) -> float:
-    """Signed."""
+def area(polygon: np.ndarray) -> float:
+    """Of a polygon (n, 2), negative when it turns the other way."""
     x, y = polygon.T
     return float((x * np.roll(y, -1) - y * np.roll(x, -1)).sum() / 2)

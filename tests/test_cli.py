@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -70,6 +71,39 @@ def test_boxes_say_where_the_people_are(image, photo, tmp_path):
     assert code == 1
     assert len(trouble) == 1
     assert "photo.png" in trouble[0]
+
+
+def test_a_fixed_joint_moves_the_others_and_the_overlay_shows_it(image, photo, tmp_path):
+    assert image(photo, "--click")[0] == 0
+    before = json.loads((tmp_path / "out" / "photo.json").read_text())["people"][0]
+    plain = cv2.imread(str(tmp_path / "out" / "photo.png"))
+    code, said, trouble = image(photo, "--fix", json.dumps({"head": [160, 140]}), "--labels", "--inner-mass", "0.5")
+    assert (code, trouble) == (0, [])
+    assert re.search(r"head fixed at the border of the \d+ % region, mean expected error of the others \d", said[0])
+    after = json.loads((tmp_path / "out" / "photo.json").read_text())["people"][0]
+    assert after["known"] == ["head"]
+    assert [after["keypoints"]["head"][axis] for axis in "xy"] == [160, 140]
+    moved = [abs(after["keypoints"][name]["x"] - before["keypoints"][name]["x"]) for name in before["names"]]
+    assert min(moved) > 0.05
+    assert (cv2.imread(str(tmp_path / "out" / "photo.png")) != plain).any()
+    assert before["click"]["joint"] in before["names"]
+    assert before["click"]["gain"] > 0
+    assert image(photo, "--correlations", "head")[0] == 0
+    assert (cv2.imread(str(tmp_path / "out" / "photo.png")) != plain).any()
+
+
+def test_what_cannot_be_fixed_is_one_line(image, photo, tmp_path):
+    for options in (["--fix", '{"nose": [1, 2]}'], ["--fix", "{"], ["--fix", '{"other.png": {}}'], ["--correlations", "nose"]):
+        code, said, trouble = image(photo, *options)
+        assert (code, said, len(trouble)) == (2, [], 1)
+    cv2.imwrite(str(tmp_path / "empty.png"), np.full((90, 90, 3), 40, np.uint8))
+    fixes = tmp_path / "fixes.json"
+    fixes.write_text(json.dumps({"empty.png": {"head": [1, 2]}}))
+    code, said, trouble = image(tmp_path / "empty.png", photo, "--fix", fixes)
+    assert (code, len(said), len(trouble)) == (1, 1, 1)
+    assert "empty.png: joints of 1 are fixed, but nobody was found" in trouble[0]
+    code, _, trouble = image(photo, "--fix", '{"head": [1, 2]}', "--correlations", "head")
+    assert (code, len(trouble)) == (1, 1)
 
 
 def test_nobody_is_no_failure(image, tmp_path):
@@ -159,7 +193,9 @@ def test_a_result_that_cannot_be_written_costs_its_picture_only(image, photo, tm
     assert "photo.json" in trouble[0]
 
 
-@pytest.mark.parametrize("options", [["--mass", "1"], ["--mass", "0"], ["--mass", "nan"], ["--threads", "0"]])
+@pytest.mark.parametrize(
+    "options", [["--mass", "1"], ["--mass", "0"], ["--mass", "nan"], ["--inner-mass", "2"], ["--threads", "0"]]
+)
 def test_wrong_numbers_are_one_line(photo, model_path, tmp_path, capfd, options):
     code = main(["image", str(photo), "--out", str(tmp_path / "out"), "--model", str(model_path), *options])
     trouble = capfd.readouterr().err.splitlines()
@@ -192,10 +228,10 @@ def test_version(capfd):
 
 
 def test_an_interruption_is_clean(image, photo, monkeypatch):
-    def interrupt(*_):
+    def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("posecov.draw.draw_poses", interrupt)
+    monkeypatch.setattr("posecov.drawing.draw_poses", interrupt)
     code, _, trouble = image(photo)
     assert (code, trouble) == (130, ["posecov: interrupted"])
 
@@ -212,6 +248,30 @@ def test_names_that_the_terminal_lacks(model_path, photo, tmp_path):
     assert len(done.stderr.splitlines()) == 1
     assert b"Traceback" not in done.stderr
     assert len(list((tmp_path / "out").iterdir())) == 3
+
+
+def test_rank_orders_pictures_and_shows_the_first(model_path, photo, tmp_path, capfd, dots):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "a.png"), dots)
+    cv2.imwrite(str(folder / "empty.png"), np.full((90, 90, 3), 40, np.uint8))
+    (folder / "bad.jpg").write_text("not a picture")
+    options = ["--out", str(tmp_path / "out"), "--model", str(model_path), "--threads", "1"]
+    code = main(["rank", str(folder), str(photo), *options])
+    said = capfd.readouterr()
+    assert code == 1
+    assert len(said.err.splitlines()) == 1
+    assert "bad.jpg" in said.err
+    rows = [line.split(",") for line in (tmp_path / "out" / "rank.csv").read_text().splitlines()]
+    assert [row[0] for row in rows[1:]] == ["1", "2", ""]
+    assert rows[3][1].endswith("empty.png")
+    assert cv2.imread(str(tmp_path / "out" / "rank.png")).shape[1] > 800
+    assert main(["rank", str(photo), *options, "--sheet", "0", "--out", str(tmp_path / "bare")]) == 0
+    assert [path.name for path in (tmp_path / "bare").iterdir()] == ["rank.csv"]
+    capfd.readouterr()
+    for wrong in (["--mass", "2"], ["--sheet", "-1"], ["--boxes", "none.json"]):
+        assert main(["rank", str(photo), *options, *wrong]) == 2
+        assert len(capfd.readouterr().err.splitlines()) == 1
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import tyro
 
-from posecov.commands.image import annotate
+from posecov.commands.image import Look, annotate
 from posecov.errors import PosecovError
 
 # Photos, and boxes drawn around their people by hand, as far as they go on below the picture.
@@ -36,7 +36,7 @@ class Demo:
         import numpy as np
 
         boxes = {name: np.array([box]) for name, box in PHOTOS.items()}
-        return annotate(demo_photos(), self.out, self.mass, boxes, threads=self.threads)
+        return annotate(demo_photos(), self.out, Look(self.mass), boxes, threads=self.threads)
 
 
 def demo_photos() -> list[Path]:

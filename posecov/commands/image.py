@@ -3,7 +3,8 @@
 A folder stands for the pictures in it. People are where ``--boxes`` says (`posecov.boxes`: JSON, COCO or CSV; a picture
 that the file does not name is an error, [] says that nobody is there), or else one person is searched for. A picture that
 cannot be read is one line on stderr, the others are still done, and the exit code is 1. With ``--csv`` one table,
-``poses.csv``, holds the joints of all pictures.
+``poses.csv``, holds the joints of all pictures. ``--fix`` tells where some joints truly are (`posecov.fixes`): the others move
+and shrink, which the overlay shows beside what was there before.
 """
 
 from collections.abc import Sequence
@@ -20,8 +21,27 @@ if TYPE_CHECKING:
     import numpy as np
 
     from posecov.estimator import PoseEstimator
+    from posecov.fixes import Fixes, Person
+    from posecov.pose import Pose
 
-_MANY = 3  # Pictures from which a progress bar is worth its line.
+
+@dataclass(frozen=True)
+class Look:
+    """What an overlay shows.
+
+    Attributes:
+        mass: of the ellipses, which JSON and CSV hold too.
+        inner_mass: of further ellipses inside them, or None.
+        labels: write the joints' names and expected errors.
+        correlations: a joint's name: show which others move with it instead of the sides; or None.
+        click: ring the joint whose true place would help most.
+    """
+
+    mass: float = 0.95
+    inner_mass: float | None = None
+    labels: bool = False
+    correlations: str | None = None
+    click: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,6 +61,22 @@ class Image:
     mass: float = 0.95
     """Probability with which an ellipse holds its joint."""
 
+    inner_mass: Annotated[float | None, tyro.conf.arg(metavar="MASS")] = None
+    """Also draw the smaller ellipses that hold their joints with this probability."""
+
+    labels: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Write every joint's name and its expected error in pixels beside it."""
+
+    correlations: Annotated[str | None, tyro.conf.arg(metavar="JOINT")] = None
+    """Show which joints move with this one, by colour and arrow, instead of left and right."""
+
+    fix: Annotated[str | None, tyro.conf.arg(metavar="JSON|FILE")] = None
+    """Joints whose places are known: {"l_wrist": [x, y]} for one picture, or {"a.jpg": {"l_wrist": [x, y]}}, a list of such
+    for several people; as text or in a file. The others follow."""
+
+    click: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Find the joint whose true place would help the others most, ring it, and put it into the JSON."""
+
     csv: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Also write poses.csv, one row a person and joint."""
 
@@ -53,29 +89,23 @@ class Image:
     def run(self) -> int:
         """Exit code 0 when every picture was done, 1 when some were not. Raises PosecovError when nothing could start."""
         from posecov.boxes import read_boxes
-        from posecov.images import list_images
+        from posecov.commands.pictures import gather
+        from posecov.fixes import read_fixes
 
-        if not self.paths:
-            raise PosecovError("no pictures given; name files or folders")
+        look = Look(self.mass, self.inner_mass, self.labels, self.correlations, self.click)
         boxes = None if self.boxes is None else read_boxes(self.boxes)
-        pictures: dict[Path, Path] = {}
-        failed = False
-        for path in self.paths:
-            try:
-                # A picture named twice, itself and by its folder, is done once.
-                pictures |= {picture.resolve(): picture for picture in list_images([path])}
-            except PosecovError as error:
-                complain(error)
-                failed = True
-        code = annotate(list(pictures.values()), self.out, self.mass, boxes, self.csv, self.model, self.threads)
+        fixes = None if self.fix is None else read_fixes(self.fix)
+        pictures, failed = gather(self.paths)
+        code = annotate(pictures, self.out, look, boxes, fixes, self.csv, self.model, self.threads)
         return 1 if failed else code
 
 
 def annotate(
     pictures: Sequence[Path],
     out: Path,
-    mass: float,
+    look: Look,
     boxes: "dict[str, np.ndarray] | None" = None,
+    fixes: "Fixes | None" = None,
     csv: bool = False,
     model: Path | None = None,
     threads: int | None = None,
@@ -83,26 +113,26 @@ def annotate(
     """Write the overlays and poses of pictures, saying what was written; the exit code.
 
     Raises:
-        PosecovError: nothing could start: a wrong mass, no model, a folder that cannot be written.
+        PosecovError: nothing could start: a wrong mass or joint, no model, a folder that cannot be written.
     """
-    from rich.console import Console
-    from rich.progress import track
-
+    from posecov.commands.pictures import progress
     from posecov.estimator import PoseEstimator
     from posecov.output import output_stems, prepare_folder, write_csv
 
-    if not 0 < mass < 1:
-        raise PosecovError(f"--mass must lie between 0 and 1, not {mass:g}")
+    for option, mass in (("--mass", look.mass), ("--inner-mass", look.inner_mass)):
+        if mass is not None and not 0 < mass < 1:
+            raise PosecovError(f"{option} must lie between 0 and 1, not {mass:g}")
     estimator = PoseEstimator(model, threads=threads)
+    for joint in [*([look.correlations] if look.correlations else []), *(fixes.joints if fixes else [])]:
+        estimator.metadata.skeleton.index(joint)
+    if fixes is not None:
+        fixes.check(pictures)
     folder = prepare_folder(out)
     rows: list[tuple[Any, ...]] = []
     failed = False
-    jobs = list(zip(pictures, output_stems(pictures, folder), strict=True))
-    console = Console(stderr=True)
-    quiet = len(jobs) < _MANY or not console.is_terminal
-    for picture, stem in track(jobs, "posecov", console=console, disable=quiet, transient=True):
+    for picture, stem in progress(list(zip(pictures, output_stems(pictures, folder), strict=True))):
         try:
-            rows += _one_picture(estimator, picture, folder / stem, mass, boxes)
+            rows += _one_picture(estimator, picture, folder / stem, look, boxes, fixes.of(picture) if fixes else [])
         except PosecovError as error:
             complain(error)
             failed = True
@@ -113,23 +143,66 @@ def annotate(
 
 
 def _one_picture(
-    estimator: "PoseEstimator", picture: Path, target: Path, mass: float, boxes: "dict[str, np.ndarray] | None"
+    estimator: "PoseEstimator",
+    picture: Path,
+    target: Path,
+    look: Look,
+    boxes: "dict[str, np.ndarray] | None",
+    known: "list[Person]",
 ) -> list[tuple[Any, ...]]:
     """Write target.png and target.json; the rows of the table."""
     from posecov import output
-    from posecov.boxes import boxes_of
-    from posecov.draw import draw_poses
+    from posecov.clicks import expected_gain
+    from posecov.commands.pictures import click_inside, people_of
+    from posecov.drawing import draw_correlations, draw_poses
     from posecov.images import read_image
 
     image = read_image(picture)
     height, width = image.shape[:2]
-    people = None if boxes is None else boxes_of(boxes, picture)
-    if boxes is not None and people is None:
-        raise PosecovError(f"{picture}: the file of boxes does not name it; add it, with [] when nobody is there")
-    poses = estimator(image, people)
+    found = people_of(estimator, picture, image, boxes)
+    poses = _fixed(picture, found, known)
+    clicks = {index: click_inside(pose, width, height) for index, pose in enumerate(poses)} if look.click else {}
+    chosen = {index: joint for index, joint in clicks.items() if joint is not None}
+    if look.correlations:
+        canvas = draw_correlations(image, poses, look.correlations, look.mass)
+    else:
+        masses = [look.mass] if look.inner_mass is None else [look.mass, look.inner_mass]
+        former = {index: pose for index, pose in enumerate(found) if poses[index] is not pose}
+        canvas = draw_poses(image, poses, masses, labels=look.labels, former=former, clicks=chosen)
+    written = output.picture_document(picture.name, width, height, estimator.metadata.name, look.mass, poses)
+    for index, joint in chosen.items():
+        gain = float(expected_gain(poses[index])[poses[index].names.index(joint)])
+        written["people"][index]["click"] = {"joint": joint, "gain": gain}
     overlay, document = Path(f"{target}.png"), Path(f"{target}.json")
-    output.write_png(overlay, draw_poses(image, poses, mass))
-    output.write_json(document, output.picture_document(picture.name, width, height, estimator.metadata.name, mass, poses))
+    output.write_png(overlay, canvas)
+    output.write_json(document, written)
     who = "nobody found" if not poses else "1 person" if len(poses) == 1 else f"{len(poses)} people"
-    say(f"{overlay} {document}: {who}")
-    return output.csv_rows(str(picture), width, height, mass, poses)
+    say(f"{overlay} {document}: {who}{''.join(map(_what_a_fix_did, found, poses))}")
+    return output.csv_rows(str(picture), width, height, look.mass, poses)
+
+
+def _fixed(picture: Path, poses: "list[Pose]", known: "list[Person]") -> "list[Pose]":
+    """The poses once some joints of the first ones are known."""
+    if len(known) > len(poses):
+        found = "nobody was" if not poses else "only 1 person was" if len(poses) == 1 else f"only {len(poses)} people were"
+        raise PosecovError(f"{picture}: joints of {len(known)} are fixed, but {found} found; say with --boxes where they are")
+    places = [*known, *({} for _ in poses[len(known) :])]
+    try:
+        return [pose.condition(person) for pose, person in zip(poses, places, strict=True)]
+    except PosecovError as error:
+        raise PosecovError(f"{picture}: {error}") from None
+
+
+def _what_a_fix_did(before: "Pose", after: "Pose") -> str:
+    import numpy as np
+
+    if after is before:
+        return ""
+    new = [name in after.known and name not in before.known for name in after.names]
+    others = [name not in after.known for name in after.names]
+    mass = before.mass(np.where(np.array(new)[:, None], after.keypoints, np.nan))
+    was, now = (float(pose.expected_error[others].mean()) if any(others) else 0.0 for pose in (before, after))
+    return (
+        f"; {', '.join(after.known)} fixed at the border of the {100 * mass:.0f} % region,"
+        f" mean expected error of the others {was:.1f} -> {now:.1f} px"
+    )

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 
 from posecov import metrics
-from posecov.draw import INK, LEGIBLE, draw_poses
+from posecov.drawing import INK, draw_poses
+from posecov.drawing.canvas import LEGIBLE
 from posecov.geometry import Similarity
 from posecov.images import read_image
 from posecov.pose import Pose

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from posecov import law
 from posecov.coordinates import unflatten
+from posecov.doctor import drawn_crops, reference_of
 from posecov.errors import PosecovError
 from posecov.exchanges import exchanges_of
 from posecov.files import write_atomic
@@ -120,20 +121,23 @@ def to_onnx(model: PoseModel, config: TrainConfig, description: dict) -> bytes:
         raise PosecovError(f"{config.name}: predicts a precision, and ONNX has no inverse; train with another --model.scatter")
     nu = degrees_of_freedom(model, config)
     mean, std = normalisation(config.model.backbone)
-    skeleton, exported = load_skeleton(config.skeleton), Exported(model, nu).eval()
+    skeleton, size = load_skeleton(config.skeleton), config.model.input_size
+    exported = Exported(model, nu).eval().to("cpu").to(memory_format=torch.contiguous_format)
+    # What `posecov doctor` compares with, wherever the file will be opened.
+    with torch.inference_mode():
+        keypoints, covariance = exported(normalise(torch.from_numpy(drawn_crops(size)[:1]), mean, std))[:2]
+    reference = reference_of(keypoints[0].double().numpy(), covariance[0].double().numpy())
     metadata = ModelMetadata(
         name=config.name,
         skeleton=skeleton,
-        input_size=config.model.input_size,
+        input_size=size,
         pixel_mean=mean,
         pixel_std=std,
         padding=config.model.padding,
         degrees_of_freedom=nu,
         exchanges=exchanges_of(skeleton) if config.covariance.mixture else (),
-        description=description,
+        description={**description, "reference": reference},
     )
-    size = config.model.input_size
-    exported = exported.to("cpu").to(memory_format=torch.contiguous_format)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(

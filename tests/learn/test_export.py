@@ -6,7 +6,7 @@ import onnx
 import pytest
 import torch
 
-from posecov import PoseEstimator
+from posecov import PoseEstimator, doctor
 from posecov.errors import PosecovError
 from posecov.learn import export as exporting
 from posecov.learn.build import build_model
@@ -46,7 +46,9 @@ def test_parity_and_metadata(trained, exported):
     assert metadata.skeleton.name == "lsp14"
     assert [exchange.name for exchange in metadata.exchanges][:3] == ["none", "leg", "lower leg"]
     assert metadata.input_size == 64
-    assert metadata.description == {"data": ["drawn"]}
+    assert metadata.description["data"] == ["drawn"]
+    # `posecov doctor` finds what torch had got for its drawn person, and agrees.
+    assert [finding.verdict for finding in doctor.parity(path)] == [True, True]
 
 
 def test_the_file_is_self_contained_and_names_no_machine(exported):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from posecov.draw import INK, LEFT, RIGHT, side_of
+from posecov.drawing import INK, LEFT, RIGHT, side_of
 from posecov.learn.augment import AugmentConfig
 from posecov.learn.datasets import Record
 from posecov.learn.inspection.suspects import Suspect

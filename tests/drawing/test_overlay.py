@@ -1,7 +1,10 @@
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 
-from posecov.draw import CENTRE, LEFT, RIGHT, draw_poses, side_of
+from posecov.drawing import CENTRE, LEFT, RIGHT, draw_poses, side_of
+from posecov.drawing.canvas import letter_size
+from posecov.drawing.legend import scale_bar
 from posecov.mixture import Mixture
 from posecov.pose import Pose
 from posecov.skeleton import Skeleton, load_skeleton
@@ -56,22 +59,51 @@ def test_the_picture_given_is_not_changed():
     np.testing.assert_array_equal(GREY, before)
 
 
+COVARIANCES = {
+    "round": [[900, 0], [0, 900]],
+    "rotated": [[900, 500], [500, 400]],
+    "negative": [[900, -550], [-550, 400]],
+    "thin": [[2500, -2499], [-2499, 2500]],
+    "flat": [[3600, 0], [0, 1e-4]],
+    "a line": [[1800, 1800 - 1e-3], [1800 - 1e-3, 1800]],
+    "wide": [[9e6, -8e6], [-8e6, 9e6]],
+}
+
+
+@pytest.mark.parametrize("enlarged", [1, 3])
 @pytest.mark.parametrize("mass", [0.5, 0.95])
-def test_the_outline_is_the_ellipse_of_the_pose(mass):
-    covariance = np.eye(6)
-    covariance[:2, :2] = [[900, 500], [500, 400]]
-    tilted = pose([[200.0, 300.0], [600.0, 300.0], [400.0, 290.0]], covariance=covariance)
-    image = draw_poses(GREY, [tilted], mass).astype(int)
-    centre, axes, angle = tilted.ellipse("r_wrist", mass)
-    changed = np.abs(image - 120).max(axis=2) > 6
-    for turn in (np.pi / 2, np.pi, 3 * np.pi / 2):  # Not towards the limb.
-        across = np.array([axes[0] * np.cos(turn), axes[1] * np.sin(turn)])
-        rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-        edge = rotation @ across
-        inner, outer = (np.round(centre + edge * (1 + s * 6 / np.linalg.norm(edge))).astype(int) for s in (-1, 1))
-        assert changed[inner[1], inner[0]]
-        assert not changed[outer[1], outer[0]]
-        assert near(image, centre + edge, RIGHT, radius=1)
+@pytest.mark.parametrize("shape", COVARIANCES)
+def test_the_outline_lies_within_a_pixel_of_the_true_level_set(shape, mass, enlarged):
+    grey = np.full((480 // enlarged, 660 // enlarged, 3), 120, dtype=np.uint8)
+    covariance, dof = np.array(COVARIANCES[shape]) / enlarged**2, 6.0
+    # By the definition of the level set, from a root of the scatter: no axes and no angle.
+    radius = np.sqrt(dof * (1 - mass) ** (-2 / dof) - dof)
+    turn = np.linspace(0, 2 * np.pi, 400_001)
+    root = np.linalg.cholesky(covariance * (dof - 2) / dof)
+    level = radius * np.stack([np.cos(turn), np.sin(turn)], axis=1) @ root.T
+    centre = np.array([330.3, 215.6]) / enlarged
+    if shape == "wide":  # Its outline passes through the middle of the picture, its joint is far outside.
+        centre = centre - level[np.abs(level @ [1, -1]).argmin()]
+    alone = Pose(centre[None], covariance, Skeleton("one", ("a",)), dof)
+    drawn = draw_poses(grey, [alone], mass).astype(int)
+    assert drawn.shape == (480, 660, 3)
+    true = (centre + level + 0.5) * enlarged - 0.5
+    spot = (centre + 0.5) * enlarged - 0.5 if shape != "wide" else np.zeros(2)
+    size = 130 if shape == "wide" else 12  # Of the joint, or of the arrow to it with its name.
+
+    def seen(points, margin):
+        """Points away from the border, the legend and the joint."""
+        kept = (points > margin).all(axis=1) & (points[:, 0] < 659 - margin) & (points[:, 1] < 440 - margin)
+        return points[kept & (np.linalg.norm(points - spot, axis=1) > size + margin)]
+
+    def bright(level):
+        rows, columns = np.nonzero(drawn.min(axis=2) > level)
+        return seen(np.stack([columns, rows], axis=1).astype(float), 2)
+
+    # What is bright lies on the level set, and all of the level set is drawn.
+    assert len(bright(165)) > 50
+    assert cKDTree(true).query(bright(165))[0].max() < 1
+    assert cKDTree(bright(150)).query(seen(true, 5))[0].max() < 1
 
 
 def test_the_ellipse_is_translucent():
@@ -103,7 +135,9 @@ def test_small_pictures_are_enlarged_and_the_pose_with_them():
     image = draw_poses(small, [pose(points, sigma=1.25)])
     # Pixel centres: the middle of pixel 20 is (20 + 1/2) 8 - 1/2 in a picture eight times as large.
     large = draw_poses(np.full((480, 640, 3), 120, np.uint8), [pose(8 * points + 3.5, sigma=10)])
-    np.testing.assert_array_equal(image, large)
+    np.testing.assert_array_equal(image[:440], large[:440])
+    # Below is the legend, whose bar is of 5 pixels here and of 50 there.
+    assert (image[440:] != large[440:]).any()
     assert max(draw_poses(np.zeros((8, 4000, 3), np.uint8), []).shape) == 4000
 
 
@@ -150,3 +184,48 @@ def test_the_legend_is_there_and_moves_away_from_joints():
     crowded = draw_poses(GREY, [pose([[40.0, 570.0], [100.0, 575.0], [60.0, 500.0]])])
     assert (crowded[-60:, -250:].max(axis=2) < 100).sum() > 500
     assert (draw_poses(GREY, []) != GREY).any()
+
+
+def test_several_masses_lie_inside_each_other():
+    one, two = draw_poses(GREY, [USUAL], 0.9, legend=False), draw_poses(GREY, [USUAL], [0.5, 0.9], legend=False)
+    _, inner, _ = USUAL.ellipse("r_wrist", 0.5)
+    _, outer, _ = USUAL.ellipse("r_wrist", 0.9)
+    for axis, image in ((inner[0], two), (outer[0], two), (outer[0], one)):
+        assert near(image, (200 - axis, 300), RIGHT, radius=1)
+    assert not near(one, (200 - inner[0], 300), RIGHT, radius=1)
+
+
+def test_names_stand_beside_their_joints_on_demand():
+    plain, named = draw_poses(GREY, [USUAL], legend=False), draw_poses(GREY, [USUAL], labels=True, legend=False)
+    changed = (plain != named).any(axis=2)
+    for x, y in USUAL.keypoints.astype(int):
+        assert changed[y - 60 : y + 60, x - 150 : x + 150].sum() > 200
+        assert not changed[y - 3 : y + 4, x - 3 : x + 4].any()
+    close = pose([[400.0, 300.0], [404.0, 303.0], [400.0, 200.0]])
+    changed = (draw_poses(GREY, [close], legend=False) != draw_poses(GREY, [close], labels=True, legend=False)).any(axis=2)
+    apart = (plain != named).any(axis=2)
+    assert changed.sum() > 0.85 * apart.sum()  # Names of joints that are close cover one another no more than others.
+
+
+def test_clicks_fixed_joints_and_what_was_before():
+    ringed = draw_poses(GREY, [USUAL], clicks={0: "l_wrist"}, legend=False)
+    changed = np.argwhere((ringed != draw_poses(GREY, [USUAL], legend=False)).any(axis=2))
+    assert len(changed) > 50
+    assert np.linalg.norm(changed.mean(axis=0) - [300, 600]) < 2
+    after = pose([[200.0, 360.0], [600.0, 300.0], [400.0, 200.0]])
+    image = draw_poses(GREY, [after], former={0: USUAL}, legend=False)
+    without = draw_poses(GREY, [after], legend=False)
+    changed = (image != without).any(axis=2)
+    assert changed[290:310, 250:270].sum() == 0 or changed[270:290, 240:260].any()
+    assert changed[200:300, 200:400].any()  # The arm as it was,
+    assert not changed[210:280, 480:560].any()  # but not the one that has not moved.
+
+
+def test_the_bar_is_as_long_as_it_says():
+    for height, pixels in ((600, 50), (60, 5)):
+        image = draw_poses(np.full((height, height * 4 // 3, 3), 120, np.uint8), [])
+        assert image.shape[0] >= 480
+        scale = image.shape[0] / height
+        bar = scale_bar(scale, image.shape)
+        assert bar.text == f"{pixels} px"
+        assert bar.width * letter_size(image.shape) == pytest.approx(pixels * scale)

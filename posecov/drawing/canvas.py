@@ -1,0 +1,185 @@
+"""Antialiased shapes and letters mixed into a picture, (H, W, 3) uint8 BGR, in place. Coordinates are pixels of it."""
+
+import unicodedata
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from posecov.drawing.palette import Colour
+
+_SHIFT = 4  # OpenCV's fixed-point bits: coordinates to a sixteenth of a pixel.
+_FAR = 1e5  # Coordinates beyond it would overflow the fixed point.
+
+LEGIBLE = 480
+"""Shorter side in pixels below which a picture is enlarged before it is drawn on."""
+
+_LARGEST = 2400  # Enlarging ends where the longer side would pass this.
+
+
+def enlarged(image: np.ndarray) -> tuple[np.ndarray, float]:
+    """A copy to draw on, large enough for lines and letters to be seen, and its pixels per pixel of the picture."""
+    height, width = image.shape[:2]
+    scale = min(max(1.0, LEGIBLE / min(height, width)), max(1.0, _LARGEST / max(height, width)))
+    if scale == 1:
+        return image.copy(), scale
+    return cv2.resize(image, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_CUBIC), scale
+
+
+def on_canvas(points: np.ndarray, scale: float) -> np.ndarray:
+    """Points of a picture on its enlarged copy: pixel centres lie at integers, so that p goes to (p + 1/2) s - 1/2."""
+    return (np.asarray(points, dtype=np.float64) + 0.5) * scale - 0.5
+
+
+def pixels_text(pixels: float) -> str:
+    """A length as people read it: "0.4 px", "37 px"."""
+    return f"{pixels:.0f} px" if pixels >= 10 else f"{pixels:.1f} px"
+
+
+def letter_size(shape: Sequence[int]) -> int:
+    """Height of an em in pixels for a canvas of this shape."""
+    return round(max(13.0, 0.024 * min(shape[:2])))
+
+
+def circle(centre: np.ndarray, radius: float) -> np.ndarray:
+    """Vertices (64, 2): OpenCV's own small circles are diamonds."""
+    turn = np.arange(64) * (2 * np.pi / 64)
+    return centre + radius * np.stack([np.cos(turn), np.sin(turn)], axis=1)
+
+
+def disc(canvas: np.ndarray, centre: np.ndarray, radius: float, colour: Colour, opacity: float = 1.0) -> None:
+    """A filled circle."""
+    fill(canvas, [circle(centre, radius)], colour, opacity)
+
+
+def ring(canvas: np.ndarray, centre: np.ndarray, radius: float, colour: Colour, width: float, opacity: float = 1.0) -> None:
+    """A circle's line."""
+    outline(canvas, circle(centre, radius), colour, opacity, width)
+
+
+def fill(canvas: np.ndarray, polygons: Sequence[np.ndarray], colour: Colour, opacity: float) -> None:
+    """Polygons (n, 2) filled by the even-odd rule: one inside another is a hole."""
+
+    def paint(mask: np.ndarray, origin: np.ndarray) -> None:
+        cv2.fillPoly(mask, [_fixed(points - origin) for points in polygons], 255, cv2.LINE_AA, _SHIFT)
+
+    _blend(canvas, np.concatenate(polygons), 2.0, colour, opacity, paint)
+
+
+def outline(canvas: np.ndarray, points: np.ndarray, colour: Colour, opacity: float, width: float, closed: bool = True) -> None:
+    """A line of any width, thinner than a pixel by being fainter: OpenCV's own widths are whole pixels."""
+    whole = max(1, round(width))
+
+    def paint(mask: np.ndarray, origin: np.ndarray) -> None:
+        cv2.polylines(mask, [_fixed(points - origin)], closed, 255, whole, cv2.LINE_AA, _SHIFT)
+
+    _blend(canvas, points, whole + 2.0, colour, opacity * min(1.0, max(width, 0.6)), paint)
+
+
+def arrow(canvas: np.ndarray, start: np.ndarray, end: np.ndarray, colour: Colour, casing: Colour, width: float) -> None:
+    """A shaft with a head, cased. Nothing where it would be shorter than its head."""
+    length = float(np.linalg.norm(end - start))
+    head = 3.2 * width
+    if length < head:
+        return
+    along = (end - start) / length
+    side = np.array([-along[1], along[0]])
+    foot = end - head * along
+    triangle = np.stack([end, foot + 0.55 * head * side, foot - 0.55 * head * side])
+    shaft = np.stack([start, foot + 0.2 * head * along])
+    outline(canvas, shaft, casing, 0.7, width * 1.9, closed=False)
+    outline(canvas, triangle, casing, 0.7, max(width * 0.9, 1.0))
+    outline(canvas, shaft, colour, 1.0, width, closed=False)
+    fill(canvas, [triangle], colour, 1.0)
+
+
+def text_width(text: str, size: int) -> int:
+    """Pixels that a text takes."""
+    return int(np.ceil(_font(size).getlength(_printable(text))))
+
+
+def write(
+    canvas: np.ndarray, text: str, pen: tuple[float, float], size: int, colour: Colour, casing: Colour | None = None
+) -> None:
+    """A text whose base line starts at ``pen``, with a dark or light edge where it stands on the bare picture."""
+    text, font = _printable(text), _font(size)
+    for ink, edge in ((casing, max(1, round(size / 9))), (colour, 0)):
+        if ink is None:
+            continue
+        left, top, right, bottom = (int(v) for v in font.getbbox(text, anchor="ls", stroke_width=edge))
+        if right <= left or bottom <= top:
+            continue
+        # Drawn once and pasted: a letter is not painted by `_blend` itself, whose masks are of OpenCV.
+        plate = Image.new("L", (right - left, bottom - top))
+        ImageDraw.Draw(plate).text((-left, -top), text, fill=255, font=font, anchor="ls", stroke_width=edge)
+        _paste(canvas, np.asarray(plate), round(pen[0]) + left, round(pen[1]) + top, ink, 0.85 if edge else 1.0)
+
+
+@lru_cache(maxsize=32)
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    # The one that comes inside Pillow: the same letters wherever, and OpenCV's differ between its versions.
+    font = ImageFont.load_default(size)
+    assert isinstance(font, ImageFont.FreeTypeFont)
+    return font
+
+
+def _printable(text: str) -> str:
+    """The font knows ASCII: letters lose their accents, others become question marks."""
+    plain = (c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    return "".join(c if " " <= c <= "~" else "?" for c in plain)
+
+
+def _paste(canvas: np.ndarray, plate: np.ndarray, x: int, y: int, colour: Colour, opacity: float) -> None:
+    corners = np.array([[x, y], [x + plate.shape[1] - 1, y + plate.shape[0] - 1]], dtype=np.float64)
+
+    def paint(mask: np.ndarray, origin: np.ndarray) -> None:
+        column, row = x - int(origin[0]), y - int(origin[1])
+        top, left = max(-row, 0), max(-column, 0)
+        part = plate[top : mask.shape[0] - row, left : mask.shape[1] - column]
+        mask[row + top : row + top + part.shape[0], column + left : column + left + part.shape[1]] = part
+
+    _blend(canvas, corners, 0.0, colour, opacity, paint)
+
+
+def _blend(
+    canvas: np.ndarray,
+    points: np.ndarray,
+    margin: float,
+    colour: Colour,
+    opacity: float,
+    paint: Callable[[np.ndarray, np.ndarray], None],
+) -> None:
+    """Mix a colour into the canvas where ``paint(mask, origin)`` covers a mask of the region around the points."""
+    points = np.clip(points, -_FAR, _FAR)
+    limits = np.array([canvas.shape[1], canvas.shape[0]])
+    low = np.clip(np.floor(points.min(axis=0) - margin), 0, limits).astype(int)
+    high = np.clip(np.ceil(points.max(axis=0) + margin) + 1, 0, limits).astype(int)
+    if (high <= low).any():
+        return
+    region = canvas[low[1] : high[1], low[0] : high[0]]
+    mask: np.ndarray = np.zeros(region.shape[:2], dtype=np.uint8)
+    paint(mask, low)
+    # A line touches few pixels of its region. A wide region is covered whole almost everywhere, where a look-up serves and only
+    # the edge needs arithmetic. OpenCV finds pixels much faster than NumPy, which counts for a photo of many megapixels.
+    target = np.array(colour, dtype=np.float32)
+    partial: np.ndarray = mask
+    if 8 * cv2.countNonZero(mask) > mask.size:
+        partial = cv2.inRange(mask, 1, 254)
+        levels = np.arange(256, dtype=np.float32)[:, None, None]
+        table = np.round(levels + opacity * (target - levels)).astype(np.uint8)
+        cv2.copyTo(cv2.LUT(region, table), cv2.inRange(mask, 255, 255), region)
+    x, y = _places(partial)
+    under = region[y, x]
+    region[y, x] = np.round(under + mask[y, x, None] * np.float32(opacity / 255) * (target - under)).astype(np.uint8)
+
+
+def _places(mask: np.ndarray) -> np.ndarray:
+    """(2, n) columns and rows of what is not 0. OpenCV's versions differ in the shape, and in what they return for nothing."""
+    found = cv2.findNonZero(mask)
+    return np.zeros((2, 0), dtype=np.intp) if found is None else found.reshape(-1, 2).T
+
+
+def _fixed(points: np.ndarray) -> np.ndarray:
+    return np.round(np.clip(points, -_FAR, _FAR) * 2**_SHIFT).astype(np.int32)
