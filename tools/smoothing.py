@@ -1,4 +1,4 @@
-"""What smoothing gains: the estimator's own poses, the One-Euro filter, the live filter and the smoother on films with known truth.
+"""What smoothing gains: an estimator's poses, the One-Euro filter, the live filter and the smoother on films with known truth.
 
     python tools/smoothing.py [--seconds S] [--error-time S] [--degrees-of-freedom NU] [--fit] [--json OUT]
 
@@ -10,6 +10,7 @@ frames whose innovation lies in its 95 % band. OUT holds every figure. Exit code
 """
 
 import dataclasses
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +79,7 @@ def run(options: Options) -> int:
             "smoother": smoother(model),
         }
         found = compare(films, filters)
-        report[motion] = {name: dataclasses.asdict(figures) for name, figures in found.items()}
+        report[motion] = {name: plain(figures) for name, figures in found.items()}
         fitted = f"; fitted: {model.acceleration:.2g} sizes/s^2, {model.error_time_s:.2g} s" if options.fit else ""
         print(f"{motion}{fitted}\n\n{table(found).markdown()}")
     if options.json is not None:
@@ -86,12 +87,17 @@ def run(options: Options) -> int:
     return 0
 
 
+def plain(figures: Figures) -> dict[str, float | None]:
+    """Figures for JSON, which knows no NaN."""
+    return {name: None if math.isnan(value) else value for name, value in dataclasses.asdict(figures).items()}
+
+
 def table(found: dict[str, Figures]) -> Table:
     """Figures beside those of the estimator's own poses, the first row."""
     first = next(iter(found.values()))
     rows = Table(["", "jitter, px/s^2", "less", "lag, frames", "error, px", "hidden, px", "NIS in band", "95 % covers"])
     for name, figures in found.items():
-        shares = [f"{100 * share:.0f} %" if share == share else "" for share in (figures.nis_in_band, figures.coverage)]
+        shares = [f"{100 * share:.0f} %" if not math.isnan(share) else "" for share in (figures.nis_in_band, figures.coverage)]
         less = f"{100 * (1 - figures.jitter / first.jitter):.0f} %"
         lengths = [f"{figures.error:.1f}", f"{figures.hidden_error:.1f}"]
         rows.rows.append([name, f"{figures.jitter:.0f}", less, f"{figures.lag_frames:.2f}", *lengths, *shares])

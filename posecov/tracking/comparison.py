@@ -10,7 +10,7 @@ from posecov import coordinates
 from posecov.law import Law
 from posecov.pose import Pose
 from posecov.tracking import metrics
-from posecov.tracking.kalman import Innovation, KalmanFilter, State
+from posecov.tracking.kalman import Innovation, KalmanFilter
 from posecov.tracking.motion import MotionModel
 from posecov.tracking.one_euro import OneEuroFilter
 from posecov.tracking.smoother import smooth
@@ -94,12 +94,12 @@ def smoother(model: MotionModel | None = None) -> Filter:
 
 
 def compare(films: Sequence[Film], filters: Mapping[str, Filter]) -> dict[str, Figures]:
-    """Every filter's figures over all films together."""
+    """Every filter's figures over all films together, synthetic ones or real ones with labels."""
     return {name: _figures(films, [run(film) for film in films]) for name, run in filters.items()}
 
 
 def tune_one_euro(films: Sequence[Film]) -> tuple[float, float]:
-    """The cutoff (Hz) and beta of a grid with which the One-Euro filter errs least on films: a stronger baseline than its defaults."""
+    """The cutoff (Hz) and beta, of a grid, with which the One-Euro filter errs least on films: a stronger baseline."""
     grid = [(cutoff, beta) for cutoff in (0.5, 1.0, 2.0, 4.0) for beta in (0.0, 0.007, 0.02, 0.05)]
     errors = [_figures(films, [one_euro(*settings)(film) for film in films]).error for settings in grid]
     return grid[int(np.argmin(errors))]

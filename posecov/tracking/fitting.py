@@ -18,8 +18,10 @@ _ERROR_TIME = (0.003, 3.0)  # Seconds.
 def innovation_nll(poses: Sequence[Pose | None], times_s: Sequence[float], model: MotionModel, gap_s: float = 1.0) -> float:
     """Mean negative log likelihood of a film's innovations under a model, nats a frame; lower is better.
 
-    It is the likelihood of the whole sequence given its first frame (Schweppe 1965), so models may be compared by it. PosecovError
-    when no frame follows another.
+    It is the likelihood of the whole sequence given its first frame (Schweppe 1965), so models may be compared by it.
+
+    Raises:
+        PosecovError: no frame follows another, or times do not increase.
     """
     kalman = KalmanFilter(model, gap_s=gap_s)
     found = []

@@ -216,7 +216,7 @@ class KalmanFilter:
     def _relabelled(self, state: State, pose: Pose, component: int) -> State:
         """The state with left and right exchanged once the network has contradicted it for long enough.
 
-        A cumulative sum test (Page 1954). Frames whose errors last tell the same thing again: each counts for what is new in it.
+        A cumulative sum test (Page 1954). Frames whose errors last tell the same again: each counts for what is new in it.
         """
         if self._seen is None or pose.components is None or pose.components.orders is None:
             return state

@@ -29,7 +29,7 @@ class Measurement:
 
 
 def component_of(pose: Pose, component: int = 0) -> Measurement:
-    """One component of a pose's law as a measurement; for a single Student-t, or where joints are known, that of the keypoints."""
+    """A component of a pose's law as a measurement; that of the keypoints for a single t and where joints are known."""
     nu = pose.degrees_of_freedom
     if pose.components is None or pose.known:
         covariance = law.covariance_from_scatter(pose.scatter, nu)

@@ -10,8 +10,8 @@ whatever frame it is, and lasts for a while as errors in films do. A plain Kalma
 frames to be independent and is soon far too sure; it is the case error_time = 0.
 
 Any root L of R gives the errors of one frame their covariance, but the root decides how errors of two frames go together.
-`error_root` takes the standard deviation of each joint times the symmetric root of what is left: where a joint becomes less sure
-while correlations stay, its error grows in proportion and the other joints' errors go on as they were.
+`error_root` takes the standard deviation of each joint times the symmetric root of what is left: where a joint becomes less
+sure while correlations stay, its error grows in proportion and the other joints' errors go on as they were.
 
 Velocities are pulled by white acceleration noise and fade within ``fading_s``, so that the motion of a joint that is not seen
 comes to rest; with infinite ``fading_s`` it is the model of constant velocity (Bar-Shalom, Li and Kirubarajan 2001, chapter 6).

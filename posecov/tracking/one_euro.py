@@ -1,6 +1,7 @@
 """The One-Euro filter, a low-pass filter whose cutoff rises with speed: the usual baseline, which knows of no covariance.
 
-Casiez, Roussel and Vogel, "1 Euro Filter: A Simple Speed-based Low-pass Filter for Noisy Input in Interactive Systems", CHI 2012.
+Casiez, Roussel and Vogel, "1 Euro Filter: A Simple Speed-based Low-pass Filter for Noisy Input in Interactive Systems",
+CHI 2012.
 """
 
 import dataclasses

@@ -19,7 +19,16 @@ from posecov.tracking.motion import error_root
 
 _BONES = {"shin": 0.25, "thigh": 0.25, "trunk": 0.30, "neck_to_top": 0.18, "upper_arm": 0.17, "forearm": 0.16}
 _HALF_WIDTH = {"hip": 0.055, "shoulder": 0.105}
-_SIGMA = {"ankle": 0.028, "knee": 0.02, "hip": 0.018, "wrist": 0.032, "elbow": 0.022, "shoulder": 0.015, "neck": 0.012, "top": 0.014}
+_SIGMA = {
+    "ankle": 0.028,
+    "knee": 0.02,
+    "hip": 0.018,
+    "wrist": 0.032,
+    "elbow": 0.022,
+    "shoulder": 0.015,
+    "neck": 0.012,
+    "top": 0.014,
+}
 
 
 @dataclass(frozen=True)
