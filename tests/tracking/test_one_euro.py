@@ -10,8 +10,10 @@ from posecov.errors import PosecovError
 from posecov.tracking.one_euro import OneEuroFilter
 
 
-def test_it_is_the_recursion_of_the_paper():
+@pytest.mark.parametrize("way", [1, -1])
+def test_it_is_the_recursion_of_the_paper(way):
     times, poses = walking_two()
+    poses = poses[::way]
     live = OneEuroFilter(1.5, 0.02, 0.8)
     found = [live.update(pose, time).keypoints[1, 0] for pose, time in zip(poses, times, strict=True)]
 

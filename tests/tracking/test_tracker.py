@@ -65,6 +65,16 @@ def test_who_is_lost_for_too_long_comes_back_as_somebody_new():
     assert [person.id for person in tracker.update([standing()], 0.4)] == [2]
 
 
+def test_somebody_who_is_lost_and_may_be_anywhere_does_not_take_a_seen_person_s_pose():
+    tracker = Tracker(LEGS)
+    tracker.update([standing(), standing(STANDING + [40, 0])], 0.0)
+    for index in range(1, 28):
+        tracker.update([standing()], index / 30)
+    # Nearer to the seen one in pixels, nearer to the lost one in standard deviations.
+    people = tracker.update([standing(STANDING + [4, 0])], 28 / 30)
+    assert [(person.id, person.measured is None) for person in people] == [(1, False), (2, True)]
+
+
 def test_somebody_elsewhere_is_not_the_person_who_was_there():
     tracker = Tracker(LEGS)
     for index in range(5):
