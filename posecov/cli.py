@@ -12,9 +12,11 @@ import posecov
 from posecov.commands.demo import Demo
 from posecov.commands.image import Image
 from posecov.commands.terminal import complain
+from posecov.commands.video import Video
+from posecov.commands.webcam import Webcam
 from posecov.errors import PosecovError
 
-COMMANDS: dict[str, type] = {"demo": Demo, "image": Image}
+COMMANDS: dict[str, type] = {"demo": Demo, "image": Image, "video": Video, "webcam": Webcam}
 """Name on the command line to dataclass of options with ``run() -> int``. A new command is a file and a line here."""
 
 
