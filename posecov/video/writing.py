@@ -14,8 +14,14 @@ from posecov.errors import PosecovError
 from posecov.files import reason, temporary_name
 
 _BT709 = 1  # ITU-T H.273's number, the same for primaries, transfer and matrix.
-_FRAGMENT = 2.0  # Seconds of film that a power cut may cost.
-_OPTIONS = {"crf": "20", "preset": "veryfast", "bf": "0"}
+_KEY_FRAMES = 2.0  # Seconds between pictures at which a player can start.
+_FRAGMENT = 0.5  # Seconds of film that, with the few frames that the encoder looks ahead, are lost when writing is killed.
+_CODEC = {"crf": "20", "preset": "veryfast", "bf": "0"}
+_FRAGMENTED = {
+    "movflags": "frag_keyframe+empty_moov+default_base_moof",
+    "frag_duration": str(round(_FRAGMENT * 1e6)),
+    "flush_packets": "1",
+}
 _FREE = "free some space or give another --out"
 
 
@@ -46,8 +52,7 @@ class FilmWriter:
         except OSError as error:
             raise self._refused(error) from None
         # Through a Python file, so that a full disk is an OSError here and not something that FFmpeg keeps to itself.
-        movflags = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
-        self._container = av.open(self._file, "w", format="mp4", options=movflags)
+        self._container = av.open(self._file, "w", format="mp4", options=dict(_FRAGMENTED))
 
     def write(self, image: np.ndarray, ticks: int) -> None:
         """Add a frame.
@@ -92,11 +97,11 @@ class FilmWriter:
     def _open_stream(self, width: int, height: int) -> None:
         if "libx264" not in av.codecs_available:
             raise PosecovError("this PyAV has no H.264 encoder (libx264); install PyAV's own wheel: pip install av")
-        stream: Any = self._container.add_stream("libx264", rate=self._rate, options=dict(_OPTIONS))
+        stream: Any = self._container.add_stream("libx264", rate=self._rate, options=dict(_CODEC))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         context = stream.codec_context
         context.time_base = self._time_base
-        context.gop_size = max(1, round(_FRAGMENT * self._rate))
+        context.gop_size = max(1, round(_KEY_FRAMES * self._rate))
         context.thread_count = self._threads or 0
         context.color_primaries = context.color_trc = context.colorspace = _BT709
         context.color_range = ColorRange.MPEG
