@@ -26,7 +26,7 @@ class Progress:
         """
         self._name, self._total, self._skipped = name, total, skipped
         self._done = 0
-        self._start = self._said = time.monotonic()
+        self._start = self._latest = self._said = time.monotonic()
         self._bar: Any = None
         self._task: Any = None
 
@@ -50,12 +50,12 @@ class Progress:
     @property
     def speed(self) -> float:
         """Frames per second so far, without those skipped."""
-        return (self._done - self._skipped) / max(time.monotonic() - self._start, 1e-9)
+        return (self._done - self._skipped) / max(self._latest - self._start, 1e-9)
 
     def advance(self) -> None:
         """One more frame is done."""
         self._done += 1
-        now = time.monotonic()
+        now = self._latest = time.monotonic()
         if self._done <= self._skipped:
             self._start = now
         if self._bar is not None:
