@@ -28,7 +28,7 @@ class LiveOutcome:
         frames: that were done.
         dropped: that came too fast.
         speed: frames done per second.
-        trouble: a line about how the camera was lost, or None.
+        trouble: a line about how the camera was lost or the disk became full, or None.
     """
 
     files: list[Path]
@@ -57,7 +57,7 @@ def run_live(
         seconds: after which to end.
 
     Raises:
-        PosecovError: the results cannot be written, or the camera never gave a picture.
+        PosecovError: nothing could start: the camera never gave a picture, or no file could be opened.
     """
     recording: Recording | None = None
     trouble: str | None = None
@@ -74,8 +74,10 @@ def run_live(
             recording = Recording(folder, stem, settings.save, header, TIME_BASE, camera.rate, threads=settings.threads)
         watcher = Watcher(estimator, settings.follow(), settings.look_every)
         draw = True if not isinstance(show, Nowhere) else None
-        # One place between stages: more would be delay.
-        with Pipeline(_until(first, source, seconds), stages_of(watcher, recording, settings.mass, draw), depth=1) as pipeline:
+        stages = stages_of(watcher, recording, settings.mass, draw)
+        # The network itself takes frames from the camera, and one place is left between stages: whatever waits gets old.
+        seen_frames = map(stages.pop("infer"), _until(first, source, seconds))
+        with Pipeline(seen_frames, stages, depth=1) as pipeline:
             try:
                 for seen in pipeline.results:
                     frames += 1
@@ -107,9 +109,7 @@ def run_live(
             files = recording.finish(settings.radius)
         except PosecovError as error:
             recording.abandon()
-            raise PosecovError(
-                f"{trouble or error}; {frames} frames are in {' and '.join(map(str, recording.parts))}"
-            ) from None
+            trouble = f"{trouble or error}; {frames} frames are in {' and '.join(map(str, recording.parts))}"
     return LiveOutcome(files, frames, camera.dropped, speed, trouble)
 
 

@@ -168,14 +168,13 @@ class Film:
         """Decoded frames and their upright BGR pictures."""
         for packet in self._packets():
             try:
-                frames = self._stream.decode(packet)
+                # One by one: at the end the decoder hands out a frame for each of its threads at once.
+                for frame in self._stream.decode(packet):
+                    yield frame, self._upright(frame)
             except (av.FFmpegError, ValueError) as error:
                 _log.debug("%s: a packet cannot be decoded", self.source, exc_info=error)
                 self._lost += 1
                 self._damage(self._end)
-                continue
-            for frame in frames:
-                yield frame, self._upright(frame)
 
     def _packets(self) -> Iterator[Any]:
         try:

@@ -105,13 +105,13 @@ class Recording:
 
     def stop(self) -> None:
         """Close the files and leave them under the names of `parts`. Raises PosecovError when the disk is full."""
-        self._results.close()
+        self._let_go()
         if self._film is not None:
             self._film.close()
 
     def abandon(self) -> None:
         """As `stop`, whatever happens: after an error that has been said already."""
-        self._results.close()
+        self._let_go()
         if self._film is not None:
             self._film.abandon()
 
@@ -147,6 +147,10 @@ class Recording:
         except OSError as error:
             raise PosecovError(f"{made[-1]}: cannot be written ({reason(error)}); the results are {results}") from None
         return made
+
+    def _let_go(self) -> None:
+        self._results.close()
+        self._earlier = iter(())  # It holds the file open, which on Windows cannot be renamed then.
 
     def _take_up_finished(self) -> None:
         """Whole results of an earlier run are as good as unfinished ones: a film or a table of them needs no inference."""

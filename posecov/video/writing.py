@@ -47,6 +47,7 @@ class FilmWriter:
         self.path = path
         self._time_base, self._rate, self._threads = time_base, rate, threads
         self._stream: Any = None
+        self._failure: PosecovError | None = None
         try:
             self._file = path.open("wb", buffering=0)
         except OSError as error:
@@ -85,8 +86,9 @@ class FilmWriter:
             self._container.close()
             self._file.close()
         except (av.FFmpegError, OSError) as error:
-            self.abandon()
             raise self._refused(error) from None
+        finally:
+            self.abandon()
 
     def abandon(self) -> None:
         """Close the file as it is, whatever happens."""
@@ -108,11 +110,15 @@ class FilmWriter:
         self._stream = stream
 
     def _mux(self, frame: Any) -> None:
+        # FFmpeg's muxer, asked again after it has failed, may crash the process.
+        if self._failure is not None:
+            raise self._failure
         try:
             for packet in self._stream.encode(frame):
                 self._container.mux(packet)
         except (av.FFmpegError, OSError) as error:
-            raise self._refused(error) from None
+            self._failure = self._refused(error)
+            raise self._failure from None
 
     def _refused(self, error: Exception) -> PosecovError:
         return PosecovError(f"{self.path}: cannot be written ({reason(error)}); {_FREE}")

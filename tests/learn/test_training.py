@@ -404,9 +404,7 @@ def test_stages_are_left_out_at_the_end():
         torch.testing.assert_close(mine, theirs)
     assert short.mean(image).mean.shape == (1, 28)
     for dropped in (3, 9):
-        with pytest.raises(
-            PosecovError, match=rf"dropped_stages {dropped}: what is left of .* no features at stride 32"
-        ):
+        with pytest.raises(PosecovError, match=rf"dropped_stages {dropped}: what is left of .* no features at stride 32"):
             PoseModel(dataclasses.replace(config, dropped_stages=dropped), 14)
     with pytest.raises(PosecovError, match="no EfficientNet"):
         PoseModel(dataclasses.replace(config, backbone="resnet18", dropped_stages=1), 14)

@@ -12,6 +12,7 @@ from films import make_film, pictures_of, points_at, times_of
 
 from posecov.cli import main
 from posecov.video.people import LastSeen
+from posecov.video.progress import plain_line
 from posecov.video.results import read_results
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -19,8 +20,9 @@ UNEVEN = [0, 10, 90, 100, 250, 251, 300, 700, 720, 1000]
 
 
 @pytest.fixture
-def video(tmp_path, model_path, capfd):
-    """Runs ``posecov video`` with the tiny model: exit code, lines on stdout, lines on stderr."""
+def video(tmp_path, model_path, capfd, monkeypatch):
+    """Runs ``posecov video`` with the tiny model: exit code, lines on stdout, lines on stderr without those of progress."""
+    monkeypatch.setattr("posecov.video.progress._EVERY", 1e9)
 
     def run(*arguments, out=tmp_path / "out"):
         options = ["--out", str(out), "--model", str(model_path), "--threads", "1"]
@@ -245,6 +247,14 @@ def test_a_tracker_has_one_place(estimator, tmp_path):
 
     run_film(estimator, str(make_film(tmp_path / "a.mp4", 3)), tmp_path, "b", Settings(save=("jsonl",), follow=Named))
     assert [[p.id for p in frame.people] for frame in read_results(tmp_path / "b.jsonl")[1]] == [[41]] * 3
+
+
+def test_progress_is_a_plain_line_where_there_is_no_terminal(video, tmp_path, monkeypatch):
+    monkeypatch.setattr("posecov.video.progress._EVERY", 0.0)
+    _, _, lines = video(make_film(tmp_path / "a.mp4", 3), "--save", "jsonl")
+    assert [line.split(" frames,")[0] for line in lines] == [f"posecov: a.mp4: {n} of 3" for n in (1, 2, 3)]
+    assert plain_line("a.mp4", 50, 200, 2.5) == "a.mp4: 50 of 200 frames, 2.5 frames/s, 1:00 left"
+    assert plain_line("a.mp4", 50, None, 2.5) == "a.mp4: 50 frames, 2.5 frames/s"
 
 
 def test_an_error_in_drawing_ends_all_threads(video, tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ from films import MILLISECONDS, make_film, times_of
 from tiny_model import POINTS, picture
 
 from posecov.errors import PosecovError
+from posecov.video.camera import quiet_opencv
 from posecov.video.reading import Film, list_films, turned
 
 UNEVEN = [0, 10, 90, 100, 250, 251, 300, 700, 720, 1000]
@@ -34,6 +35,7 @@ def test_times_count_from_the_first_frame(tmp_path):
 
 @pytest.mark.parametrize("turn", [0, 90, 180, 270])
 def test_frames_are_upright(tmp_path, turn):
+    quiet_opencv()  # Its FFmpeg takes note of that only once in a process.
     path = make_film(tmp_path / "a.mp4", 3, turn=turn)
     film, frames = read(path)
     # OpenCV turns films too; it decides what upright means.

@@ -65,8 +65,17 @@ def test_a_full_disk_is_one_line(tmp_path):
     if not os.path.exists("/dev/full"):  # noqa: PTH110
         pytest.skip("no /dev/full here")
     (tmp_path / "a.mp4").symlink_to("/dev/full")
-    with pytest.raises(PosecovError, match=r"a\.mp4: cannot be written .*space"):
-        write(tmp_path / "a.mp4", ticks=[40 * i for i in range(150)])
+    writer = FilmWriter(tmp_path / "a.mp4", Fraction(1, 25), Fraction(25), threads=1)
+
+    def fill():
+        for index in range(150):
+            writer.write(picture(POINTS, 320, 240), index)
+
+    # Whatever is asked of it afterwards is refused in the same words, and does not end the process.
+    for again in (fill, lambda: writer.write(picture(POINTS, 320, 240), 200), writer.close):
+        with pytest.raises(PosecovError, match=r"a\.mp4: cannot be written .*space"):
+            again()
+    writer.abandon()
     with pytest.raises(PosecovError, match="cannot be written"):
         FilmWriter(tmp_path / "none" / "a.mp4", Fraction(1, 25), Fraction(25))
 

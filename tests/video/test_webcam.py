@@ -3,6 +3,7 @@ import re
 import socket
 import threading
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -60,6 +61,20 @@ def test_no_such_camera_is_one_line(webcam, tmp_path, monkeypatch, source):
     code, said, trouble = webcam(source, "--out", "out", "--show", "nothing")
     assert (code, said, len(trouble)) == (2, [], 1)
     assert source in trouble[0]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_disk_that_fills_ends_a_recording_with_one_line(webcam, tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr("time.strftime", lambda _: "now")
+    (tmp_path / "out" / "cam-now.part.mp4").symlink_to("/dev/full")
+    before = threading.active_count()
+    code, _, trouble = webcam(make_film(tmp_path / "cam.mp4", 60), "--out", tmp_path / "out", "--show", "nothing")
+    assert (code, len(trouble)) == (1, 1), trouble
+    assert "No space left" in trouble[0]
+    assert "cam-now.part.jsonl" in trouble[0]
+    assert list(read_results(tmp_path / "out" / "cam-now.part.jsonl")[1])
+    assert threading.active_count() == before
 
 
 class Vanishing:
