@@ -13,6 +13,7 @@ from films import make_film, pictures_of, points_at, times_of
 from posecov.cli import main
 from posecov.video.people import LastSeen
 from posecov.video.progress import plain_line
+from posecov.video.reading import Film
 from posecov.video.results import read_results
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -167,6 +168,23 @@ def test_a_full_disk_costs_the_film_only(video, tmp_path, name):
     assert threading.active_count() == before
 
 
+def test_a_disk_that_fills_later_leaves_what_was_done(video, tmp_path, model_path):
+    resource = pytest.importorskip("resource")
+    film, out = make_film(tmp_path / "a.mp4", 120), tmp_path / "out"
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))  # noqa: E731
+    running = start(film, out, model_path, preexec_fn=limit)
+    said, trouble = running.communicate(timeout=120)
+    assert (running.returncode, said) == (1, "")
+    (line,) = [line for line in trouble.splitlines() if "frames/s" not in line]
+    assert "a.part" in line
+    assert "cannot be written (File too large)" in line
+    done = len(list(read_results(out / "a.part.jsonl")[1]))
+    assert done > 10
+    assert len(list(Film(str(out / "a.part.mp4")).frames())) > 10  # Its last frame is cut off.
+    assert video(film, "--resume")[0] == 0
+    assert len(times_of(out / "a.mp4")) == 120
+
+
 def test_films_beside_their_results(video, tmp_path):
     film = make_film(tmp_path / "a.mp4", 2)
     before = film.read_bytes()
@@ -175,12 +193,11 @@ def test_films_beside_their_results(video, tmp_path):
     assert {"a_pose.mp4", "a_pose.jsonl"} <= set(names(tmp_path))
 
 
-def start(film, out, model_path, *options):
+def start(film, out, model_path, **further):
     command = [sys.executable, "-m", "posecov.cli", "video", str(film), "--out", str(out), "--model", str(model_path)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(
-        [*command, "--threads", "1", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([*command, "--threads", "1"], env=environment, **pipes, **further)
 
 
 def wait_for_lines(path, count):
