@@ -14,9 +14,18 @@ from posecov.commands.doctor import Doctor
 from posecov.commands.image import Image
 from posecov.commands.rank import Rank
 from posecov.commands.terminal import complain
+from posecov.commands.video import Video
+from posecov.commands.webcam import Webcam
 from posecov.errors import PosecovError
 
-COMMANDS: dict[str, type] = {"demo": Demo, "image": Image, "rank": Rank, "doctor": Doctor}
+COMMANDS: dict[str, type] = {
+    "demo": Demo,
+    "image": Image,
+    "video": Video,
+    "webcam": Webcam,
+    "rank": Rank,
+    "doctor": Doctor,
+}
 """Name on the command line to dataclass of options with ``run() -> int``. A new command is a file and a line here."""
 
 

@@ -33,5 +33,5 @@ def temporary_name() -> str:
 
 
 def reason(error: Exception) -> str:
-    """Why, in the system's words."""
-    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    """Why, in the words of the system or of FFmpeg, whose errors have them in the same place."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

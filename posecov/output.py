@@ -88,11 +88,12 @@ def prepare_folder(path: str | Path) -> Path:
     return path
 
 
-def output_stems(pictures: Sequence[Path], folder: Path) -> list[str]:
+def output_stems(pictures: Sequence[Path], folder: Path, ending: str = ".png") -> list[str]:
     """A name without ending for the results of each picture: its own, made unique where two would be the same.
 
     ``a.jpg`` and ``a.png`` give ``a_jpg`` and ``a_png``; ``x/a.jpg`` and ``y/a.jpg`` give ``x_a_jpg`` and ``y_a_jpg``.
-    No result takes the place of a picture: written beside its picture, the overlay of ``a.png`` is ``a_pose.png``.
+    No result takes the place of a picture: written beside its picture, the overlay of ``a.png`` is ``a_pose.png``. Films
+    are named in the same way, with ``.mp4`` for ``ending``.
     """
     inputs = {_place(picture) for picture in pictures}
     stems = [picture.stem for picture in pictures]
@@ -101,10 +102,10 @@ def output_stems(pictures: Sequence[Path], folder: Path) -> list[str]:
         stems = [s if counts[s.casefold()] == 1 else longer(p) for s, p in zip(stems, pictures, strict=True)]
     taken: set[str] = set()
     for index, stem in enumerate(stems):
-        if _place(folder / f"{stem}.png") in inputs:
+        if _place(folder / f"{stem}{ending}") in inputs:
             stem += "_pose"
         number, free = 1, stem
-        while free.casefold() in taken or _place(folder / f"{free}.png") in inputs:
+        while free.casefold() in taken or _place(folder / f"{free}{ending}") in inputs:
             number += 1
             free = f"{stem}_{number}"
         taken.add(free.casefold())

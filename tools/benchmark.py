@@ -1,11 +1,12 @@
 """What things cost here, each against the naive way in the same run.
 
-    python tools/benchmark.py tic|pseudo-labels|train-step|loader|inference [...] [--json OUT]
+    python tools/benchmark.py tic|pseudo-labels|train-step|loader|inference|video [...] [--json OUT]
 
 tic: Taylor terms of the papers' own network, closed form and randomised, against autograd. pseudo-labels: neighbour search
 against the bare matrix product it contains. train-step: a pose training step with and without TIC. loader: reading pictures,
 the training step, and both together. inference: the deployed model with and without its covariance, one box through
-`PoseEstimator`, and importing the package. OUT holds one flat object of numbers. Exit code 2 when something is missing.
+`PoseEstimator`, and importing the package. video: `posecov video` from file to file against the network alone, and its memory
+over time. OUT holds one flat object of numbers. Exit code 2 when something is missing.
 """
 
 import logging
@@ -26,7 +27,7 @@ from posecov.commands.terminal import needs_training_packages
 from posecov.model import PoseModel
 from posecov.output import write_json
 
-Name = Literal["tic", "pseudo-labels", "train-step", "loader", "inference"]
+Name = Literal["tic", "pseudo-labels", "train-step", "loader", "inference", "video"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Options:
     json: Path | None = None
     """Where to write the figures."""
     weights: Path = Path("weights/posecov-lsp14-small.onnx")
-    """The model of `inference`."""
+    """The model of `inference` and `video`."""
     threads: int = 1
     """CPU threads."""
     input_size: int = 192
@@ -53,6 +54,10 @@ class Options:
     """Reading processes of the loop of `loader`."""
     device: str = "cpu"
     """Of the network of `loader`."""
+    film: Path | None = None
+    """Of `video`; made of a free photo when not given."""
+    frames: int = 300
+    """Of the film that `video` makes."""
 
 
 def tic(options: Options) -> Mapping[str, float]:
@@ -117,6 +122,13 @@ def inference(options: Options) -> Mapping[str, float]:
     }
 
 
+def video(options: Options) -> Mapping[str, float]:
+    """A film."""
+    from posecov.learn.benchmarks.video import measure
+
+    return measure(options.weights, options.film, options.frames, options.threads)
+
+
 def import_seconds(repeats: int = 5) -> float:
     """Median time of `from posecov import PoseEstimator` in a fresh interpreter, without the interpreter's own start."""
     code = "import time; t = time.perf_counter(); from posecov import PoseEstimator; print(time.perf_counter() - t)"
@@ -132,6 +144,7 @@ BENCHMARKS: Mapping[Name, Callable[[Options], Mapping[str, float]]] = {
     "train-step": train_step,
     "loader": loader,
     "inference": inference,
+    "video": video,
 }
 
 

@@ -3,13 +3,14 @@
 Every random number comes from (seed, epoch, index), so a resumed run, or one on several processes, sees the same samples.
 """
 
+import dataclasses
 import os
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from posecov.geometry import Similarity, crop_map, warp
+from posecov.geometry import Similarity, box_around, crop_map, warp
 from posecov.learn.datasets import Record
 
 # albumentations looks for updates when imported.
@@ -28,6 +29,8 @@ class AugmentConfig:
         misplaced: probability of a crop in which the person is small and far from the middle, as a first guess at a box gives.
         colour: probability of each colour change.
         occlude: probability of a grey rectangle somewhere on the crop.
+        cut: probability of a person of whom a side is missing: the picture ends there, or the box does. Labels of the joints
+            beyond stay: the covariance learns how far away they may be.
     """
 
     rotation: float = 25.0
@@ -37,6 +40,13 @@ class AugmentConfig:
     misplaced: float = 0.1
     colour: float = 0.3
     occlude: float = 0.15
+    cut: float = 0.0
+
+
+# Sides at which pictures end inside people (left, top, right, bottom), and how often: legs are missing more often than heads.
+_CUT_SIDES = (0.12, 0.08, 0.12, 0.68)
+_CUT_KEEPS = (0.35, 0.85)
+_CUT_JOINTS = 6
 
 
 def generator(seed: int, epoch: int, index: int) -> np.random.Generator:
@@ -59,6 +69,39 @@ def random_map(
         shift = rng.normal(0, config.shift, size=2)
     similarity = crop_map(box, size, padding, rotation=float(rotation), zoom=zoom, shift=(shift[0], shift[1]), mirror=mirror)
     return similarity, mirror
+
+
+def cut_off(image: np.ndarray, record: Record, config: AugmentConfig, rng: np.random.Generator) -> tuple[np.ndarray, Record]:
+    """With probability ``config.cut``, what is left of picture and person when one side is cut off.
+
+    Args:
+        image: (H, W, 3) uint8 BGR.
+
+    Returns:
+        a part of the picture, or all of it when the box alone ends there; the person in its coordinates, with the box of the
+        rest. Both as they were when nothing is cut, or when fewer than six labelled joints would be left.
+    """
+    if not config.cut or rng.random() >= config.cut:
+        return image, record
+    side = int(rng.choice(4, p=_CUT_SIDES))
+    keep, picture_ends = rng.uniform(*_CUT_KEEPS), bool(rng.random() < 0.7)
+    axis, low, high = side % 2, record.box[:2].copy(), record.box[:2] + record.box[2:]
+    extent = record.box[2 + axis]
+    edge = round(float(low[axis] + (keep if side >= 2 else 1 - keep) * extent))
+    (high if side >= 2 else low)[axis] = edge
+    inside = record.labelled & ((record.keypoints >= low) & (record.keypoints <= high)).all(1)
+    if inside.sum() < _CUT_JOINTS:
+        return image, record
+    offset = np.zeros(2)
+    if picture_ends and 0 < edge < image.shape[1 - axis]:
+        kept = slice(0, edge) if side >= 2 else slice(edge, None)
+        image = image[kept] if axis else image[:, kept]
+        if side < 2:
+            offset[axis] = edge
+    rest = box_around(record.keypoints[inside])
+    low, high = np.maximum(rest[:2], low), np.minimum(rest[:2] + rest[2:], high)
+    box = np.concatenate([low - offset, high - low])
+    return image, dataclasses.replace(record, keypoints=record.keypoints - offset, box=box)
 
 
 def crop_record(

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from posecov.errors import PosecovError
 from posecov.geometry import crop_map
 from posecov.images import read_image
-from posecov.learn.augment import AugmentConfig, ColourChange, crop_record, generator, random_map
+from posecov.learn.augment import AugmentConfig, ColourChange, crop_record, cut_off, generator, random_map
 from posecov.learn.datasets import Record
 from posecov.learn.processes import split_sizes
 from posecov.skeleton import Skeleton
@@ -83,6 +83,7 @@ class CropDataset(Dataset):
         similarity, mirror = plain, False
         if self.augment is not None:
             rng = generator(self.seed, epoch, index)
+            image, record = cut_off(image, record, self.augment, rng)
             similarity, mirror = random_map(record.box, self.size, self.padding, self.augment, rng)
         permutation = self.permutation if mirror else None
         crop, points, labelled = crop_record(image, record, similarity, self.size, permutation)

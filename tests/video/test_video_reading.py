@@ -1,0 +1,154 @@
+from fractions import Fraction
+
+import cv2
+import numpy as np
+import pytest
+from films import MILLISECONDS, make_film, times_of
+from tiny_model import POINTS, picture
+
+from posecov.errors import PosecovError
+from posecov.video.camera import quiet_opencv
+from posecov.video.reading import Film, list_films, turned
+
+UNEVEN = [0, 10, 90, 100, 250, 251, 300, 700, 720, 1000]
+
+
+def read(path):
+    film = Film(str(path), threads=1)
+    return film, list(film.frames())
+
+
+def test_times_are_those_of_the_film(tmp_path):
+    film, frames = read(make_film(tmp_path / "a.mp4", ticks=UNEVEN))
+    assert [round(frame.ticks * film.time_base * 1000) for frame in frames] == UNEVEN
+    assert [frame.index for frame in frames] == list(range(10))
+    np.testing.assert_allclose([frame.time for frame in frames], np.array(UNEVEN) / 1000)
+    assert film.trouble() is None
+    assert film.expected == 10
+
+
+def test_times_count_from_the_first_frame(tmp_path):
+    film, frames = read(make_film(tmp_path / "a.mkv", ticks=[tick + 500 for tick in UNEVEN]))
+    np.testing.assert_allclose([frame.time for frame in frames], np.array(UNEVEN) / 1000)
+    assert film.trouble() is None
+
+
+@pytest.mark.parametrize("turn", [0, 90, 180, 270])
+def test_frames_are_upright(tmp_path, turn):
+    quiet_opencv()  # Its FFmpeg takes note of that only once in a process.
+    path = make_film(tmp_path / "a.mp4", 3, turn=turn)
+    film, frames = read(path)
+    # OpenCV turns films too; it decides what upright means.
+    fine, wanted = cv2.VideoCapture(str(path)).read()
+    assert fine
+    assert frames[0].image.shape == wanted.shape == (film.height, film.width, 3)
+    np.testing.assert_allclose(frames[0].image, wanted, atol=6)
+
+
+def test_a_display_matrix_may_mirror():
+    image = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    one = 1 << 16
+    np.testing.assert_array_equal(turned(image, np.array([-one, 0, 0, 0, one, 0, 0, 0, 0])), image[:, ::-1])
+    np.testing.assert_array_equal(turned(image, np.array([0, one, 0, one, 0, 0, 0, 0, 0])), image.transpose(1, 0, 2))
+
+
+def test_colours_survive(tmp_path):
+    _, (frame, *_) = read(make_film(tmp_path / "a.mp4", 2))
+    wanted = picture(POINTS, 320, 240)
+    for x, y in np.round(POINTS).astype(int):
+        np.testing.assert_allclose(frame.image[y, x].astype(int), wanted[y, x], atol=25)
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "avi", "ts"])
+def test_a_film_cut_short_gives_what_is_there(tmp_path, ending):
+    base = Fraction(1, 25) if ending == "avi" else MILLISECONDS
+    path = make_film(
+        tmp_path / f"a.{ending}", ticks=list(range(60)) if ending == "avi" else [40 * i for i in range(60)], time_base=base
+    )
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 6 // 10])
+    film, frames = read(path)
+    assert 25 < len(frames) < 45
+    trouble = film.trouble()
+    assert str(path) in trouble
+    assert len(trouble.splitlines()) == 1
+    if ending != "ts":  # A stream does not say how long it will be.
+        assert f"after {len(frames)} of {'about ' if ending == 'mkv' else ''}60 frames" in trouble
+
+
+def test_a_damaged_frame_costs_no_other(tmp_path):
+    path = make_film(tmp_path / "a.mkv", 60)
+    content = bytearray(path.read_bytes())
+    middle = len(content) * 6 // 10
+    content[middle : middle + 300] = b"\x55" * 300
+    path.write_bytes(content)
+    film, frames = read(path)
+    assert len(frames) >= 58
+    assert "damaged" in film.trouble()
+    assert any(frame.damaged for frame in frames)
+
+
+@pytest.mark.parametrize(
+    ("content", "hint"),
+    [(None, "no such file"), (b"", "empty"), (b"hello" * 99, "not a film"), ("folder", "folder"), ("sound", "audio")],
+)
+def test_what_is_no_film_is_one_line(tmp_path, content, hint):
+    path = tmp_path / "a.mp4"
+    if content == "folder":
+        path.mkdir()
+    elif content == "sound":
+        write_sound(path)
+    elif content is not None:
+        path.write_bytes(content)
+    with pytest.raises(PosecovError, match=hint) as caught:
+        Film(str(path))
+    assert str(path) in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def write_sound(path):
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 4096), dtype=np.float32), format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = 44100, 0
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def test_a_film_without_frames(tmp_path):
+    path = make_film(tmp_path / "a.mp4", 40)
+    content = path.read_bytes()
+    path.write_bytes(content[: content.index(b"mdat") + 4])
+    with pytest.raises(PosecovError, match="not one frame"):
+        Film(str(path))
+
+
+def test_a_url_that_does_not_answer_is_one_line():
+    with pytest.raises(PosecovError, match=r"127\.0\.0\.1:9/a\.mp4: cannot be opened"):
+        Film("http://127.0.0.1:9/a.mp4")
+
+
+def test_a_folder_means_its_films(tmp_path):
+    for name in ("b.mp4", "a.MOV", "notes.txt", ".hidden.mp4", "c.part.mp4"):
+        (tmp_path / name).touch()
+    assert list_films(str(tmp_path)) == [str(tmp_path / "a.MOV"), str(tmp_path / "b.mp4")]
+    assert list_films("rtsp://camera/1") == ["rtsp://camera/1"]
+    (tmp_path / "none").mkdir()
+    with pytest.raises(PosecovError, match="no films"):
+        list_films(str(tmp_path / "none"))
+
+
+def test_times_that_repeat_or_step_back_are_put_in_order(tmp_path):
+    film = Film(str(make_film(tmp_path / "a.mp4", 6)))
+    stamped = list(film._decoded)
+    stamped[0:0] = [film._first]
+    for (raw, _), pts in zip(stamped, [100, 200, 200, 150, None, 400], strict=True):
+        raw.pts = pts
+    film._first, film._decoded = stamped[0], iter(stamped[1:])
+    assert [frame.ticks for frame in film.frames()] == [0, 100, 101, 102, 742, 743]
+
+
+def test_times_of_helper_agree(tmp_path):
+    assert times_of(make_film(tmp_path / "a.mp4", 3)) == [0.0, 0.04, 0.08]
