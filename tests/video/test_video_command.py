@@ -211,7 +211,7 @@ def wait_for_lines(path, count):
 
 @pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "SIGKILL"])
 def test_a_stopped_run_is_readable_and_goes_on(video, tmp_path, model_path, how):
-    film, out = make_film(tmp_path / "a.mp4", 150, gop=25), tmp_path / "out"
+    film, out = make_film(tmp_path / "a.mp4", 300, gop=25), tmp_path / "out"
     running = start(film, out, model_path)
     wait_for_lines(out / "a.part.jsonl", 60)
     running.send_signal(getattr(signal, how))
@@ -219,7 +219,7 @@ def test_a_stopped_run_is_readable_and_goes_on(video, tmp_path, model_path, how)
     assert "Traceback" not in trouble
     assert names(out) == ["a.part.jsonl", "a.part.mp4"]
     done = len(list(read_results(out / "a.part.jsonl")[1]))
-    assert 60 <= done < 150
+    assert 60 <= done < 300
     if how == "SIGKILL":
         assert len(times_of(out / "a.part.mp4")) >= 25
     else:
@@ -228,7 +228,7 @@ def test_a_stopped_run_is_readable_and_goes_on(video, tmp_path, model_path, how)
         assert len(times_of(out / "a.part.mp4")) == done
     code, said, trouble = video(film, "--resume")
     assert (code, trouble) == (0, [])
-    assert "150 frames" in said[0]
+    assert "300 frames" in said[0]
     assert names(out) == ["a.jsonl", "a.mp4"]
     video(film, out=tmp_path / "whole")
     assert (out / "a.jsonl").read_bytes() == (tmp_path / "whole" / "a.jsonl").read_bytes()
