@@ -16,7 +16,7 @@ from posecov.metadata import ModelMetadata
 from posecov.mixture import Mixture
 from posecov.model import BATCH, PoseModel
 from posecov.pose import Pose
-from posecov.search import find_person
+from posecov.search import LEAST, Found, find_people
 
 SHIPPED = {"small": "weights/posecov-lsp14-small.onnx", "tiny": "weights/posecov-lsp14-tiny.onnx"}
 """Models that ship, by the names that stand for them; none of these names is a file."""
@@ -55,24 +55,23 @@ class PoseEstimator:
         """What the model says about itself: name, skeleton, crop, law."""
         return self.model.metadata
 
-    def __call__(self, image: np.ndarray | str | Path, boxes: Any = None) -> list[Pose]:
+    def __call__(self, image: np.ndarray | str | Path, boxes: Any = None, *, most: int = 1) -> list[Pose]:
         """Poses in a picture.
 
         Args:
             image: (H, W, 3) uint8, BGR as OpenCV gives it, or the path of a picture (`images.read_image`).
-            boxes: (N, 4) x, y, width, height of the people, picture pixels. None searches for one person (`search`).
+            boxes: (N, 4) x, y, width, height of the people, picture pixels. None searches for them (`find`).
+            most: people to search for when there are no boxes.
 
         Returns:
-            One pose a box, in order; without boxes one pose, or an empty list when nobody is found.
+            One pose a box, in order; without boxes those found, or an empty list when nobody is.
 
         Raises:
             PosecovError: what was given is not such a picture or not such boxes.
         """
         pixels = read_image(image) if isinstance(image, str | Path) else _checked_image(image)
         if boxes is None:
-            height, width = pixels.shape[:2]
-            found = find_person(lambda b: self._leading(pixels, b), width, height, self.metadata.padding)
-            people = np.array([person.box for person in found]).reshape(-1, 4)
+            people = np.array([person.box for person in self.find(pixels, most)]).reshape(-1, 4)
         else:
             people = _checked_boxes(boxes)
         skeleton, freedom = self.metadata.skeleton, self.metadata.degrees_of_freedom
@@ -85,6 +84,21 @@ class PoseEstimator:
             return [Pose(keypoints, covariance, skeleton, freedom, box) for keypoints, covariance, box in pairs]
         except PosecovError as error:
             raise PosecovError(f"{self.model.path}: {error}; export the model again") from None
+
+    def find(self, image: np.ndarray | str | Path, most: int = 1, least: float = LEAST) -> list[Found]:
+        """Where people are, by the pose network itself (`search`): a start, not a detector.
+
+        Args:
+            image: as for a call.
+            most: how many at most.
+            least: probability from which a person is believed.
+
+        Returns:
+            Their boxes, each with the probability that somebody is there; the best first, an empty list when nobody is.
+        """
+        pixels = read_image(image) if isinstance(image, str | Path) else _checked_image(image)
+        height, width = pixels.shape[:2]
+        return find_people(lambda b: self._leading(pixels, b), width, height, self.metadata.padding, most, least)
 
     def predict(self, image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The same as arrays.

@@ -1,8 +1,8 @@
-"""Finding one person in a picture without a detector: the pose network itself says where it is sure and holds still.
+"""Finding people in a picture without a detector: the pose network itself says where it is sure and holds still.
 
 A network that sees a person is sure of the joints and puts them on the person, wherever the crop lies; one that sees none
 gives a usual pose in the middle of the crop, with wide ellipses, and the pose moves with the crop. So windows all over the
-picture are tried, each is re-cropped around what was found in it, and the place is kept whose joints are the surest and stay
+picture are tried, each is re-cropped around what was found in it, and the places are kept whose joints are the surest and stay
 where they are when the crop is moved.
 """
 
@@ -17,6 +17,9 @@ Predict = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 WINDOWS = 24
 """Windows of the first look, at most."""
 
+LEAST = 0.5
+"""Probability from which a person is believed."""
+
 _KEPT = 6  # Candidates followed after the first look.
 _ROUNDS = 4
 _SETTLED = 0.05  # A box has settled when no edge moves by more than this share of its longer side.
@@ -24,9 +27,10 @@ _SAME = 0.5  # Boxes with this intersection over union are one candidate.
 _SMALLEST = 0.15  # Longer side of a box over the picture's shorter side: smaller ones are mostly clutter that resembles a pose.
 _MARGIN = 0.05  # Around joints and their uncertainty, as a share of the longer side.
 _WIDEST = 0.4  # Root mean square uncertainty of a joint, over the person's size, at which nothing is known.
-_LEAST = 0.57  # Consistency from which a person is believed.
+EVEN, SLOPE = 0.57, 20.0  # Consistency at which somebody is as likely as nobody, and how fast that changes.
 _LARGER = 0.25  # Power of the size, by which the larger of two people about as consistent is taken.
 _SHIFT = 0.1  # Of the crop in the last test, as a share of its side.
+_APART = 0.3  # Intersection over the smaller box above which two places are one person: half of somebody is no second one.
 
 
 @dataclass(frozen=True)
@@ -41,20 +45,30 @@ class Found:
     box: np.ndarray
     consistency: float
 
+    @property
+    def probability(self) -> float:
+        """That a person is there, where every other picture has one: logistic in the consistency (`tools/search.py`)."""
+        return float(1 / (1 + np.exp(-SLOPE * (self.consistency - EVEN))))
 
-def find_person(predict: Predict, width: int, height: int, padding: float = 1.0) -> list[Found]:
-    """Find the one person whose pose is most consistent under re-cropping, the larger one if several are.
 
-    At most 24 crops for the first look, then 6 a round for 4 rounds, then 30 for the test: 78 crops, usually about 50.
+def find_people(
+    predict: Predict, width: int, height: int, padding: float = 1.0, most: int = 1, least: float = LEAST
+) -> list[Found]:
+    """Find the people whose poses are most consistent under re-cropping, of two about as consistent the larger one first.
+
+    At most 24 crops for the first look, then 6 a round for 4 rounds, then 30 for the test: 78 crops, usually about 50. So at
+    most 6 people are found, those that fill a fair part of some window.
 
     Args:
         predict: the pose network.
         width: of the picture in pixels.
         height: of the picture in pixels.
         padding: of the crops that ``predict`` makes (`geometry.crop_map`), so that a window's crop is the window.
+        most: how many people at most.
+        least: probability from which a person is believed.
 
     Returns:
-        One `Found`, or an empty list when nothing is consistent.
+        The `Found`, the best first; an empty list when nothing is consistent.
     """
     boxes = _distinct(*predict(windows(width, height, padding)), width, height)
     for _ in range(_ROUNDS):
@@ -67,10 +81,12 @@ def find_person(predict: Predict, width: int, height: int, padding: float = 1.0)
             break
     if not len(boxes):
         return []
-    consistency = consistency_of(predict, boxes)
-    size = np.minimum(boxes[:, 2:].max(axis=1) / min(width, height), 1)
-    best = int(np.where(consistency >= _LEAST, consistency * size**_LARGER, -1).argmax())
-    return [Found(boxes[best], float(consistency[best]))] if consistency[best] >= _LEAST else []
+    found = [Found(box, float(value)) for box, value in zip(boxes, consistency_of(predict, boxes), strict=True)]
+    kept: list[Found] = []
+    for person in sorted(found, key=lambda f: -f.consistency * min(f.box[2:].max() / min(width, height), 1) ** _LARGER):
+        if person.probability >= least and all(_covered(person.box, other.box) < _APART for other in kept):
+            kept.append(person)
+    return kept[:most]
 
 
 def windows(width: int, height: int, padding: float = 1.0) -> np.ndarray:
@@ -150,17 +166,24 @@ def _distinct(keypoints: np.ndarray, covariance: np.ndarray, width: int, height:
     allowed = _inside(boxes, width, height)
     kept: list[np.ndarray] = []
     for index in np.argsort(_uncertainty(keypoints, covariance), kind="stable"):
-        if allowed[index] and all(_overlap(boxes[index], other) < _SAME for other in kept):
+        if allowed[index] and all(overlap(boxes[index], other) < _SAME for other in kept):
             kept.append(boxes[index])
     return np.array(kept[:_KEPT]).reshape(-1, 4)
 
 
-def _overlap(first: np.ndarray, second: np.ndarray) -> float:
+def overlap(first: np.ndarray, second: np.ndarray) -> float:
     """Intersection over union of two boxes."""
     low = np.maximum(first[:2], second[:2])
     high = np.minimum(first[:2] + first[2:], second[:2] + second[2:])
     common = float(np.clip(high - low, 0, None).prod())
     return common / (float(first[2:].prod() + second[2:].prod()) - common)
+
+
+def _covered(first: np.ndarray, second: np.ndarray) -> float:
+    """Intersection of two boxes over the smaller one."""
+    low = np.maximum(first[:2], second[:2])
+    high = np.minimum(first[:2] + first[2:], second[:2] + second[2:])
+    return float(np.clip(high - low, 0, None).prod()) / min(float(first[2:].prod()), float(second[2:].prod()))
 
 
 def _edge_moves(before: np.ndarray, after: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@ import pytest
 from tiny_model import picture
 
 from posecov.geometry import box_around
-from posecov.search import WINDOWS, consistency_of, find_person, person_boxes, windows
+from posecov.search import WINDOWS, consistency_of, find_people, person_boxes, windows
 
 SIZES = [(500, 500), (640, 427), (427, 640), (1920, 1080), (1000, 300), (300, 4000), (9, 9), (8, 12_000)]
 
@@ -44,7 +44,7 @@ PLACES = [
 @pytest.mark.parametrize(("size", "points"), PLACES)
 def test_it_finds_the_dots_wherever_they_are(estimator, size, points):
     image = picture(np.array(points), *size, radius=7)
-    found = find_person(lambda boxes: estimator.predict(image, boxes), *size, padding=1.25)
+    found = find_people(lambda boxes: estimator.predict(image, boxes), *size, padding=1.25)
     assert len(found) == 1
     truth = box_around(np.array([*points, np.mean(points, axis=0)]))
     np.testing.assert_allclose(found[0].box, truth, atol=0.06 * truth[2:].max())
@@ -54,7 +54,7 @@ def test_it_finds_the_dots_wherever_they_are(estimator, size, points):
 @pytest.mark.parametrize("size", [(320, 240), (8, 8), (100, 900)])
 def test_nobody_is_found_where_nothing_is(estimator, size):
     image = np.full((size[1], size[0], 3), 40, np.uint8)
-    assert find_person(lambda boxes: estimator.predict(image, boxes), *size, padding=1.25) == []
+    assert find_people(lambda boxes: estimator.predict(image, boxes), *size, padding=1.25) == []
 
 
 def follower(pinned, spread, centre=(100.0, 100.0), size=50.0):
@@ -100,7 +100,7 @@ def test_boxes_hold_the_joints_and_their_uncertainty():
 
 
 def test_it_crops_again_until_the_box_settles():
-    (found,) = find_person(follower(0.6, 0.02), 200, 200)
+    (found,) = find_people(follower(0.6, 0.02), 200, 200)
     # Where re-cropping stands still: s = 1.1 (0.6 40 + 0.4 0.8 s + 2 sigma), sigma = 0.02 s / sqrt 2, around the pinned centre.
     side = 1.1 * 0.6 * 40 / (1 - 1.1 * (0.4 * 0.8 + 0.02 * np.sqrt(2)))
     np.testing.assert_allclose(found.box, [100 - side / 2, 100 - side / 2, side, side], atol=0.05 * side)
@@ -119,20 +119,20 @@ def two_people(near, far):
 
 
 def test_the_larger_person_is_taken_unless_the_smaller_is_far_more_certain():
-    assert find_person(two_people(0.03, 0.03), 400, 240)[0].box[0] < 200
-    assert find_person(two_people(0.035, 0.03), 400, 240)[0].box[0] < 200
-    assert find_person(two_people(0.14, 0.01), 400, 240)[0].box[0] > 200
+    assert find_people(two_people(0.03, 0.03), 400, 240)[0].box[0] < 200
+    assert find_people(two_people(0.035, 0.03), 400, 240)[0].box[0] < 200
+    assert find_people(two_people(0.14, 0.01), 400, 240)[0].box[0] > 200
 
 
 def test_nobody_is_where_the_pose_is_unsure_or_follows_the_crop():
-    assert len(find_person(follower(1.0, 0.04, size=100.0), 200, 200)) == 1
-    assert find_person(follower(1.0, 0.2, size=100.0), 200, 200) == []
-    assert find_person(follower(0.1, 0.04, size=100.0), 200, 200) == []
+    assert len(find_people(follower(1.0, 0.04, size=100.0), 200, 200)) == 1
+    assert find_people(follower(1.0, 0.2, size=100.0), 200, 200) == []
+    assert find_people(follower(0.1, 0.04, size=100.0), 200, 200) == []
 
 
 def test_what_is_a_speck_in_the_picture_is_no_person():
-    assert len(find_person(follower(1.0, 0.02, (200.0, 200.0), 75.0), 300, 300)) == 1
-    assert find_person(follower(1.0, 0.02, (200.0, 200.0), 40.0), 300, 300) == []
+    assert len(find_people(follower(1.0, 0.02, (200.0, 200.0), 75.0), 300, 300)) == 1
+    assert find_people(follower(1.0, 0.02, (200.0, 200.0), 40.0), 300, 300) == []
 
 
 def test_few_calls_are_made(estimator, dots):
@@ -142,6 +142,6 @@ def test_few_calls_are_made(estimator, dots):
         sizes.append(len(boxes))
         return estimator.predict(dots, boxes)
 
-    find_person(predict, 320, 240, 1.25)
+    find_people(predict, 320, 240, 1.25)
     assert len(sizes) <= 7
     assert sum(sizes) <= 78
