@@ -7,7 +7,7 @@ import pytest
 
 from posecov.clicks import best_click, expected_gain
 from posecov.pose import Pose
-from posecov.ranking import COLUMNS, csv_row, judge, ordered, size_of
+from posecov.ranking import COLUMNS, csv_row, judge, ordered, unit_of
 from posecov.skeleton import Skeleton
 
 SKELETON = Skeleton("arm", ("shoulder", "elbow", "wrist"))
@@ -21,7 +21,7 @@ def make(sigmas=(2.0, 4.0, 8.0), correlation=0.5, points=POINTS, box=BOX):
     return Pose(points, spread[:, None] * mixing * spread, SKELETON, 6.0, box)
 
 
-def test_the_mean_expected_error_in_person_sizes():
+def test_the_mean_expected_error_in_torsos():
     pose = make()
     row = judge(Path("a.jpg"), [pose], 200, 200)
     assert row.uncertainty == pytest.approx(pose.expected_error.mean() / 80, rel=1e-6)
@@ -31,7 +31,15 @@ def test_the_mean_expected_error_in_person_sizes():
     # A person twice as large is as uncertain with errors twice as large, and not more.
     large = make(np.array([4.0, 8.0, 16.0]), points=2 * POINTS, box=2 * BOX)
     assert judge(Path("b.jpg"), [large], 400, 400).uncertainty == pytest.approx(row.uncertainty, rel=1e-6)
-    assert size_of(make(box=None)) == pytest.approx(60 * 1.2)
+    assert unit_of(make(box=None)) == pytest.approx(60 * 1.2)
+
+
+def test_the_unit_is_the_torso_where_the_skeleton_names_one():
+    trunk = Skeleton("trunk", ("l_shoulder", "r_hip"), torso=("l_shoulder", "r_hip"))
+    pose = Pose(np.array([[10.0, 10.0], [40.0, 50.0]]), np.eye(4), trunk, 6.0, np.array([0.0, 0.0, 60.0, 90.0]))
+    assert unit_of(pose) == pytest.approx(50)
+    from_above = Pose(np.array([[10.0, 10.0], [11.0, 10.0]]), np.eye(4), trunk, 6.0, np.array([0.0, 0.0, 60.0, 90.0]))
+    assert unit_of(from_above) == pytest.approx(18)
 
 
 def test_joints_outside_the_picture_do_not_count():

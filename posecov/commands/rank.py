@@ -92,7 +92,7 @@ def _write_sheet(path: Path, rows: "Sequence[Ranked]", mass: float, count: int) 
         pose = row.pose
         assert pose is not None
         captions = [
-            f"{number + 1}. {row.picture.name}: {100 * row.uncertainty:.1f} % of the person",
+            f"{number + 1}. {row.picture.name}: {100 * row.uncertainty:.1f} % of the torso",
             ", ".join(f"{pose.names[joint]} {pixels_text(pose.expected_error[joint])}" for joint in row.joints[:3]),
             f"click {row.click}: the others {pixels_text(row.gain)} better in all",
         ]

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from posecov import coordinates, law, metrics
+from posecov import coordinates, law, metrics, ranking
 from posecov.errors import PosecovError
+from posecov.evaluation.clicking import FIRST, click_figures, ranked_misses
 from posecov.evaluation.conditioning import conditioning_figures
 from posecov.evaluation.confusion import confusion_figures
 from posecov.evaluation.rivals import (
@@ -73,7 +74,8 @@ def evaluate(
         correlations are within joints, of expected and found error in torsos or in person sizes. Torsos come from
         the labels and shrink when seen end on, for sigma and error alike, which gives even a constant covariance some
         correlation. "confusion" (`confusion`) is about a mixture's exchanges and None for a single law; "conditioning"
-        (`conditioning`) is empty for a skeleton without flip pairs.
+        (`conditioning`) is empty for a skeleton without flip pairs. "clicks" (`clicking`) is None where nobody has all joints
+        labelled; "ranking" tells how many misses the people have whom `posecov rank` would put first.
 
     Raises:
         PosecovError: nobody has a label, a covariance is not positive definite, or there are fewer than 2 folds.
@@ -116,10 +118,21 @@ def evaluate(
         "gaussian_nll": {name: float(metrics.nll_per_person(one, values).mean()) for name, one in gaussian_laws.items()},
         "confusion": _confusion(model, values, exchanges, noise),
         "conditioning": conditioning_figures(laws, seen, skeleton, noise),
+        "clicks": click_figures(laws, seen, noise),
+        "ranking": _ranking(seen, model, skeleton),
         "folds": folds,
         "bootstrap": {"resamples": resamples, "seed": seed, "confidence": 0.95},
     }
     return _plain(report | ({"rivals_missing": few} if few else {}))
+
+
+def _ranking(people: People, model: Law | Mixture, skeleton: Skeleton) -> dict[str, float]:
+    """Of all joints that PCK misses, how many belong to the first fifth of the people as `posecov rank` orders them."""
+    unit = ranking.units(coordinates.unflatten(model.mean), people.sizes, skeleton)
+    seen = np.where(np.isnan(people.errors), np.nan, model.expected_errors())
+    alone = np.isnan(people.torso).all()
+    threshold = BOX_THRESHOLD * people.sizes if alone else 0.2 * people.torso
+    return {"first": FIRST, "misses": ranked_misses(people, np.nanmean(seen, axis=1) / unit, threshold, FIRST)}
 
 
 def _few(labelled: np.ndarray) -> str:

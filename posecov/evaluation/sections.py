@@ -52,6 +52,8 @@ def sections(
         found.append(("Left or right?", [_CONFUSION, *shown]))
     if report.get("conditioning"):
         found.append(("What one known joint tells about others", [_CONDITIONING, tables.conditioning_table(report)]))
+    if report.get("clicks"):
+        found.append(("What a correction is worth", [_CLICKS, tables.click_table(report), *tables.click_words(report)]))
     found.append(("What dropping the least certain joints gains", [_RISK, drawn["risk"]]))
     accuracy: list[Block] = [_pck_words(report), tables.joint_table(report)]
     if report.get("oks"):
@@ -87,6 +89,10 @@ _CONFUSION = (
 _CONDITIONING = (
     "One joint is put where its label is, and the law moves the others. Their mean error before it, and after it for each law: "
     "the smaller, the more the law knows about what goes with what. A mixture answers with its likeliest component."
+)
+_CLICKS = (
+    "Joints are put where their labels are, as somebody who corrects poses would, and the error of all the others is counted: "
+    "for shoulders and hips together, for one joint at random, and for the one that each law itself expects to help most."
 )
 _RELIABILITY = (
     "A region of mass 90 % should hold the truth for 90 % of people. Above the diagonal regions are too wide, below it too "

@@ -49,6 +49,8 @@ def markdown(report: dict[str, Any]) -> str:
         parts += [exchange_table(report).markdown(), confusion_table(report).markdown()]
     if report.get("conditioning"):
         parts.append(conditioning_table(report).markdown())
+    if report.get("clicks"):
+        parts.append(click_table(report).markdown())
     if report.get("oks"):
         parts.append(oks_table(report).markdown())
     parts += [f"{line}\n" for line in remarks(report)]
@@ -201,6 +203,45 @@ def conditioning_table(report: dict[str, Any]) -> Table:
     return table
 
 
+def click_table(report: dict[str, Any]) -> Table:
+    """Mean error of the other joints, before and after corrections, by law."""
+    clicks = report["clicks"]
+    table = Table(["given: others, mean error in pixels", *(f"{TITLES[name]}: before, after" for name in clicks["one"])])
+    if "trunk" in clicks:
+        trunk = clicks["trunk"]
+        table.rows.append(
+            [", ".join(trunk["given"]), *(_before_after(trunk["before"], after) for after in trunk["after"].values())]
+        )
+    for which, title in (("random", "any one joint"), ("best", "the joint that the law expects to help most")):
+        cells = [_before_after(facts[which]["before"], facts[which]["after"]) for facts in clicks["one"].values()]
+        table.rows.append([title, *cells])
+    return table
+
+
+def click_words(report: dict[str, Any]) -> list[str]:
+    """Sentences on calibration after a click, and on the order of pictures."""
+    words = []
+    for kind, where in (("near", "inside its 50 % region"), ("far", "outside its 90 % region")):
+        facts = report["clicks"]["coverage"][kind]
+        if facts["clicks"]:
+            covered = " and ".join(f"{percent_of(share, 1)} % at {mass} %" for mass, share in facts["covered"].items())
+            words.append(f"After a click {where} ({facts['clicks']} of them) the law covers the other joints in {covered}.")
+    return words
+
+
+def ranking_words(report: dict[str, Any]) -> str:
+    """A sentence on how many misses come first."""
+    facts = report["ranking"]
+    return (
+        f"The {percent_of(facts['first'], 0)} % of people that `posecov rank` puts first hold "
+        f"{percent_of(facts['misses'], 1)} % of all joints that PCK misses."
+    )
+
+
+def _before_after(before: float, after: float) -> str:
+    return f"{number(before)}, {number(after)} ({100 * (after / before - 1):+.1f} %)"
+
+
 def _apart(difference: dict[str, Any] | None) -> bool:
     """Whether an interval leaves 0 out."""
     return difference is not None and difference["interval"][0] * difference["interval"][1] > 0
@@ -249,6 +290,10 @@ def remarks(report: dict[str, Any]) -> list[str]:
         lines.append(_confusion_words(report["confusion"]))
     if report.get("conditioning"):
         lines.append("Given one true joint: a star where the model's error differs from the rival's (paired 95 % interval).")
+    if report.get("clicks"):
+        lines += click_words(report)
+    if report.get("ranking"):
+        lines.append(ranking_words(report))
     risk = report["laws"]["model"].get("risk_coverage")
     if risk:
         lines.append(
