@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from posecov.geometry import crop_map
-from posecov.learn.augment import AugmentConfig, ColourChange, crop_record, generator, random_map
+from posecov.learn.augment import AugmentConfig, ColourChange, crop_record, cut_off, generator, random_map
 from posecov.learn.datasets import read_lspet
+from posecov.learn.datasets.record import make_record
 from posecov.learn.samples import CropDataset, Share, batches, epoch_order, training_batches
 from posecov.skeleton import load_skeleton
 
@@ -115,3 +116,50 @@ def test_batches_do_not_depend_on_workers_or_processes(records):
             assert torch.equal(getattr(whole, name), torch.cat([getattr(part, name) for part in parts]))
     # The second epoch shows the same people anew.
     assert not torch.equal(alone[0].crops, alone[3].crops)
+
+
+def test_where_a_person_is_cut_off_the_picture_ends_and_the_box_with_it(record):
+    image = np.zeros((200, 300, 3), np.uint8)
+    image[np.round(record.keypoints[:, 1]).astype(int), np.round(record.keypoints[:, 0]).astype(int)] = np.arange(1, 15)[
+        :, None
+    ]
+    config, shapes, ends = AugmentConfig(cut=1.0), set(), 0
+    for index in range(60):
+        rest, person = cut_off(image, record, config, generator(0, 0, index))
+        shapes.add(rest.shape[:2])
+        x, y = np.round(person.keypoints).astype(int).T
+        inside = (x >= 0) & (y >= 0) & (x < rest.shape[1]) & (y < rest.shape[0])
+        # Joints keep their pixels; those beyond the edge keep their labels.
+        np.testing.assert_array_equal(rest[y[inside], x[inside], 0], np.arange(1, 15)[inside])
+        assert person.labelled.all()
+        if rest is image and person is record:
+            continue
+        low, high = person.box[:2], person.box[:2] + person.box[2:]
+        within = ((person.keypoints >= low) & (person.keypoints <= high)).all(1)
+        assert 6 <= within.sum() < 14
+        assert (person.box[2:] < record.box[2:] + 1e-9).all()
+        if rest is not image:
+            ends += 1
+            assert (low >= -1e-9).all()
+            assert (high <= [rest.shape[1], rest.shape[0]]).all()
+    assert len(shapes) > 4
+    assert ends > 10
+
+
+def test_nobody_is_cut_off_unless_asked_for(record):
+    image = np.zeros((200, 300, 3), np.uint8)
+    rng = generator(0, 0, 0)
+    rest, person = cut_off(image, record, AugmentConfig(), rng)
+    assert rest is image
+    assert person is record
+    # Nor does it take random numbers, so that the crops of older recipes stay what they were.
+    assert rng.random() == generator(0, 0, 0).random()
+    few = dataclasses.replace(record, labelled=np.arange(14) < 5)
+    assert cut_off(image, few, AugmentConfig(cut=1.0), generator(0, 0, 1))[1] is few
+
+
+@pytest.fixture
+def record(tmp_path):
+    rng = np.random.default_rng(3)
+    points = np.stack([rng.permutation(np.linspace(110, 190, 14)), np.linspace(20, 180, 14)], axis=1).round()
+    return make_record("someone", tmp_path / "none.png", points, np.ones(14, bool), np.zeros(14, bool))
