@@ -10,6 +10,9 @@ import numpy as np
 
 from posecov.errors import PosecovError
 
+THRESHOLD = 0.3
+"""Least score of a person, from a detector (`detectors`) or in a file of its results."""
+
 _COLUMNS = ("image", "x", "y", "width", "height")
 _FORMATS = (
     "a JSON mapping of picture to list of [x, y, width, height], a COCO list with file_name and bbox, or a CSV with header "
