@@ -200,7 +200,9 @@ def open_session(
         _log.debug("%s", path, exc_info=True)
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if wanted == [_CPU] or _names_bad_file(error):
-            raise PosecovError(f"{path}: not a model that ONNX Runtime can open{_known_reason(reason)}; give {source}") from None
+            raise PosecovError(
+                f"{path}: not a model that ONNX Runtime can open{_known_reason(reason)}; give {source}"
+            ) from None
         if providers is None:
             return open_session(path, threads, [_CPU], kind, source)
         raise PosecovError(f"{path}: could not be opened on {', '.join(wanted)} ({reason})") from None

@@ -11,16 +11,18 @@ import cv2
 import numpy as np
 
 from posecov.boxes import THRESHOLD
-from posecov.detectors.layouts import LAYOUTS, Layout, person_class, recognise
+from posecov.detectors.layouts import LAYOUTS, Layout, person_class, recognise, values
 from posecov.detectors.preparation import Fit, place, prepare
 from posecov.errors import PosecovError
 from posecov.images import pixels_of
 from posecov.model import open_session
 
-OVERLAP = 0.6
+OVERLAP = 0.5
 """Intersection over union from which two boxes are one person, where the network does not decide that itself."""
 
+_OTHERS = ("orig_target_sizes", "pixel_mask")  # Inputs besides the picture.
 _PERSON = ("person", "people", "human", "pedestrian")
+_SAY_CLASS = "say which one is a person (class_index=, --person-class)"
 _KINDS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(uint8)": np.uint8}
 _log = logging.getLogger(__name__)
 
@@ -59,7 +61,7 @@ class PersonDetector:
         mean: float | Sequence[float] | None = None,
         std: float | Sequence[float] | None = None,
     ):
-        """Open a detector and find out what it is, by its outputs for a grey picture.
+        """Open a detector and find out what it is, by its outputs for a picture of noise.
 
         Args:
             path: an .onnx file of one of `LAYOUTS`.
@@ -89,24 +91,26 @@ class PersonDetector:
         self.names = _class_names(metadata.get("names", ""))
         self._read_inputs()
 
-        first = LAYOUTS[layout or "yolox"].preparation
+        first = LAYOUTS[layout or ("yolov8" if self._batched else "torchvision")].preparation
         size = size or _longer_side(metadata.get("imgsz", ""))
-        probe, shape = self._run(np.full((480, 640, 3), 114, np.uint8), replace(first, size=size or first.size))
-        found = layout or recognise(probe, [name for name, _ in self._others], shape, len(self.names) or None)
+        noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
+        probe, shape = self._run(noise, replace(first, size=size or first.size))
+        found = layout or recognise(probe, list(self._others), shape, len(self.names) or None)
         picked = None if found is None else LAYOUTS[found].pick(probe)
         if found is None or picked is None:
             raise self._unknown(probe, layout)
-        self.layout = found
         _log.info("%s: recognised as %s", self.path, found)
+        self.layout, self._picked = found, picked
         changes: dict[str, Any] = {"size": size, "fit": fit, "rgb": rgb, "mean": _three(mean), "std": _three(std)}
+        if self._kind == np.uint8:  # Pixels as they are; what is to be done with them is in the graph.
+            changes |= {"mean": changes["mean"] or (0.0,) * 3, "std": changes["std"] or (1.0,) * 3}
         self.preparation = replace(self._layout.preparation, **{k: v for k, v in changes.items() if v is not None})
-        if self._kind == np.uint8 and std is None and mean is None:
-            self.preparation = replace(self.preparation, mean=(0.0,) * 3, std=(1.0,) * 3)
-        self.class_index = self._person(class_index, picked)
+        arrays = values(probe, picked)
+        self.class_index = self._person(class_index, arrays)
         try:
-            self._layout.decode([array.astype(np.float64) for array in picked], shape, self.class_index)
+            self._layout.decode(arrays, shape, self.class_index)
         except IndexError:
-            raise PosecovError(f"{self.path}: it has no class {self.class_index}; give the class of a person") from None
+            raise PosecovError(f"{self.path}: it has no class {self.class_index}; {_SAY_CLASS}") from None
 
     @property
     def _layout(self) -> Layout:
@@ -128,15 +132,12 @@ class PersonDetector:
         picture = pixels_of(image)
         height, width = picture.shape[:2]
         placement = place(height, width, self.preparation, self._fixed)
-        outputs = self._layout.pick(self._outputs(prepare(picture, placement, self.preparation, self._kind)))
-        if outputs is None:
-            raise PosecovError(f"{self.path}: its outputs changed their shapes from one picture to the next")
-        numbers = [array.astype(np.float64) for array in outputs]
-        corners, scores = self._layout.decode(numbers, placement.shape, self.class_index)
+        outputs = self._outputs(prepare(picture, placement, self.preparation, self._kind))
+        corners, scores = self._layout.decode(values(outputs, self._picked), placement.shape, self.class_index)
         if len(scores) and not (scores.min() >= -0.01 and scores.max() <= 1.01):
             raise PosecovError(
-                f"{self.path}: its scores are no numbers from 0 to 1, so that it is not of the layout {self.layout!r};"
-                " say which it is of"
+                f"{self.path}: its scores are not between 0 and 1, so that it is not of the layout {self.layout!r};"
+                " say which it is of (layout=, --detector-layout)"
             )
         corners = np.clip(placement.to_picture(corners), 0, [width, height, width, height])
         boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
@@ -150,38 +151,35 @@ class PersonDetector:
     def _read_inputs(self) -> None:
         """Which input takes the picture, in which size, and what the others are."""
         inputs = self._session.get_inputs()
-        pictures = [i for i in inputs if i.type in _KINDS and len(i.shape) in (3, 4) and i.shape[-3] in (3, "channels", None)]
-        pictures = [i for i in pictures if isinstance(i.shape[-3], int)] or pictures
+        pictures = [i for i in inputs if i.type in _KINDS and i.name not in _OTHERS and _takes_picture(i.shape)]
         if len(pictures) != 1:
             said = ", ".join(f"{i.name} {_in_words(i.shape)}" for i in inputs)
-            raise PosecovError(f"{self.path}: not a detector that takes a picture (1, 3, height, width): its inputs are {said}")
+            raise PosecovError(f"{self.path}: not a detector that takes a picture (1, 3, height, width); its inputs are {said}")
         picture = pictures[0]
-        self._input, self._batch = picture.name, None if len(picture.shape) == 3 else picture.shape[0]
-        self._batched = len(picture.shape) == 4
-        self._kind = np.dtype(_KINDS[picture.type])
-        height, width = (side if isinstance(side, int) and side > 0 else None for side in picture.shape[-2:])
+        self._input, self._kind, self._batched = picture.name, np.dtype(_KINDS[picture.type]), len(picture.shape) == 4
+        self._count = picture.shape[0] if self._batched and isinstance(picture.shape[0], int) else 1
+        height, width = (side if isinstance(side, int) else None for side in picture.shape[-2:])
         self._fixed = (height, width)
-        self._others = [(i.name, i) for i in inputs if i is not picture]
-        for name, other in self._others:
-            if name not in ("orig_target_sizes", "pixel_mask"):
-                raise PosecovError(f"{self.path}: nothing is known about its input {name!r} {_in_words(other.shape)}")
+        self._others = {i.name: i for i in inputs if i is not picture}
+        for name, other in self._others.items():
+            if name not in _OTHERS:
+                raise PosecovError(f"{self.path}: nothing is known about its input {name} {_in_words(other.shape)}")
 
     def _run(self, picture: np.ndarray, preparation: Any) -> tuple[dict[str, np.ndarray], tuple[int, int]]:
         """The outputs for a picture, and (height, width) of what was fed."""
-        placement = place(*picture.shape[:2], preparation, self._fixed)
+        placement = place(picture.shape[0], picture.shape[1], preparation, self._fixed)
         return self._outputs(prepare(picture, placement, preparation, self._kind)), placement.shape
 
     def _outputs(self, blob: np.ndarray) -> dict[str, np.ndarray]:
         """The outputs for an input (3, H, W), by name."""
         height, width = blob.shape[1:]
-        count = self._batch if isinstance(self._batch, int) and self._batch > 0 else 1
-        feed = {self._input: np.repeat(blob[None], count, axis=0) if self._batched else blob}
-        for name, other in self._others:
-            if name == "orig_target_sizes":
-                value = np.tile([width, height], (count, 1))
-            else:
-                sides = [s if isinstance(s, int) else side for s, side in zip(other.shape[1:], (height, width), strict=True)]
-                value = np.ones((count, *sides))
+        feed = {self._input: np.repeat(blob[None], self._count, axis=0) if self._batched else blob}
+        for name, other in self._others.items():
+            if name == "orig_target_sizes":  # Boxes come in these pixels: the input's.
+                value = np.tile([width, height], (self._count, 1))
+            else:  # Which pixels to look at: all.
+                known = other.shape[1:]
+                value = np.ones((self._count, *(s if isinstance(s, int) else blob.shape[1 + i] for i, s in enumerate(known))))
             feed[name] = value.astype(np.int64 if other.type == "tensor(int64)" else np.float32)
         try:
             found = self._session.run(None, feed)
@@ -191,17 +189,17 @@ class PersonDetector:
             raise PosecovError(f"{self.path}: does not run on a picture of {width} x {height} pixels ({reason})") from None
         return {o.name: np.asarray(value) for o, value in zip(self._session.get_outputs(), found, strict=True)}
 
-    def _person(self, asked: int | None, picked: Sequence[np.ndarray]) -> int:
+    def _person(self, asked: int | None, arrays: Sequence[np.ndarray]) -> int:
         """The class of a person."""
         if asked is not None:
             if asked < 0 or (self.names and asked not in self.names):
                 raise PosecovError(f"{self.path}: it has no class {asked}; {self._classes()}")
             return asked
         if not self.names:
-            return person_class(self.layout, picked)
+            return person_class(self.layout, arrays)
         named = [index for index, name in self.names.items() if name.strip().lower() in _PERSON]
         if not named:
-            raise PosecovError(f"{self.path}: none of its classes is a person; {self._classes()}; say which is meant")
+            raise PosecovError(f"{self.path}: none of its classes is a person; {self._classes()}; {_SAY_CLASS}")
         return named[0]
 
     def _classes(self) -> str:
@@ -248,6 +246,10 @@ def _three(value: float | Sequence[float] | None) -> tuple[float, ...] | None:
     if len(numbers) != 3 or not np.isfinite(numbers).all():
         raise PosecovError(f"mean and std are one number or three, not {value!r}")
     return numbers
+
+
+def _takes_picture(shape: Sequence[Any]) -> bool:
+    return len(shape) in (3, 4) and (shape[-3] == 3 or not isinstance(shape[-3], int))
 
 
 def _in_words(shape: Sequence[Any]) -> str:

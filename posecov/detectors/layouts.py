@@ -15,6 +15,8 @@ from posecov.detectors.preparation import Preparation
 Outputs = Mapping[str, np.ndarray]
 """A network's outputs by name, as they come, batch axis included."""
 
+Names = tuple[str, ...] | None
+
 _UNIT = (255.0, 255.0, 255.0)
 _IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 _COCO_IDS = (91, 92)  # Logits of networks whose classes are COCO's category ids, without and with one for nothing.
@@ -27,7 +29,7 @@ class Layout:
     Attributes:
         outputs: what comes out, in words.
         preparation: what goes in.
-        pick: the outputs that count, without their batch axis, None when they are not there.
+        pick: the names of the outputs that count, in the order in which they are decoded, None when they are not there.
         decode: how they are read.
         suppress: whether the same person comes several times, so that overlapping boxes must go.
         person: class of a person where the file does not name its classes.
@@ -35,7 +37,7 @@ class Layout:
 
     outputs: str
     preparation: Preparation
-    pick: Callable[[Outputs], list[np.ndarray] | None]
+    pick: Callable[[Outputs], Names]
     decode: Decode
     suppress: bool = False
     person: int = 0
@@ -45,22 +47,34 @@ def recognise(outputs: Outputs, other_inputs: Sequence[str], shape: tuple[int, i
     """The name of a layout, None when it is none of `LAYOUTS`.
 
     Args:
-        outputs: what came out for a grey picture.
+        outputs: what came out for some picture.
         other_inputs: names of the inputs besides the picture.
         shape: (height, width) of the picture's input.
         classes: how many the file names, if it does.
     """
-    if _corners_classes_scores(outputs) is not None:
-        batched = next(iter(outputs.values())).ndim > 1 and all(array.shape[0] == 1 for array in outputs.values())
-        if other_inputs:
-            return "rt-detr"
-        return "torchvision" if not batched or _has_flat_scores(outputs) else None
-    if _scored_corners(outputs) is not None:
+    if names := _corners_classes_scores(outputs):
+        return "rt-detr" if "orig_target_sizes" in other_inputs else "torchvision" if outputs[names[0]].ndim == 2 else None
+    if _scored_corners(outputs):
         return "rtmdet"
-    if (queries := _queries(outputs)) is not None:
-        return _kind_of_queries(outputs, queries, other_inputs, shape)
-    table = _table(outputs)
-    return None if table is None else _kind_of_table(table[0], shape, classes)
+    if names := _queries(outputs):
+        boxes, logits = values(outputs, names)
+        return _kind_of_queries("dets" in names, boxes, logits, "pixel_mask" in other_inputs, shape)
+    if names := _table(outputs):
+        return _kind_of_table(values(outputs, names)[0], shape, classes)
+    return None
+
+
+def values(outputs: Outputs, names: Sequence[str]) -> list[np.ndarray]:
+    """The outputs of these names for the first picture, without the batch axis where there is one; float64."""
+    arrays = [outputs[name].astype(np.float64) for name in names]
+    return [array[0] for array in arrays] if arrays[0].ndim == 3 else arrays
+
+
+def person_class(name: str, picked: Sequence[np.ndarray]) -> int:
+    """The class of a person in a layout, where the file does not name its classes; from the outputs that were picked."""
+    if LAYOUTS[name].pick is _queries:
+        return int(picked[1].shape[1] in _COCO_IDS)
+    return LAYOUTS[name].person
 
 
 def _kind_of_table(table: np.ndarray, shape: tuple[int, int], classes: int | None) -> str | None:
@@ -73,7 +87,7 @@ def _kind_of_table(table: np.ndarray, shape: tuple[int, int], classes: int | Non
         return "yolov8"
     if classes is not None and columns == 4 + classes and columns != 6:
         return "rt-detr-ultralytics"
-    # Exports of networks for outlines and keypoints have more columns; those of YOLO name their classes.
+    # Networks that also give outlines or keypoints have more columns; those of YOLO name their classes.
     return "yolo-nms-free" if columns == 6 or (columns > 6 and classes is not None) else None
 
 
@@ -86,61 +100,48 @@ def _kind_of_grid(table: np.ndarray, places: np.ndarray) -> str:
     return "yolox-decoded" if decoded < raw else "yolox"
 
 
-def _kind_of_queries(
-    outputs: Outputs, queries: list[np.ndarray], other_inputs: Sequence[str], shape: tuple[int, int]
-) -> str | None:
-    boxes, logits = queries
+def _kind_of_queries(dets: bool, boxes: np.ndarray, logits: np.ndarray, mask: bool, shape: tuple[int, int]) -> str | None:
+    """Boxes relative to the picture with logits; ``dets`` is a name that only RF-DETR gives them, ``mask`` an input of DETR."""
     if grid(len(boxes), shape) is not None or boxes.min() < -0.5 or boxes.max() > 1.5:
         return None  # Boxes in pixels at the places of a grid: another family.
-    if logits.shape[1] == 92 or "pixel_mask" in other_inputs:
+    if logits.shape[1] == 92 or mask:
         return "detr"
-    return "rf-detr" if "dets" in outputs or logits.shape[1] == 91 else "rt-detr-logits"
+    return "rf-detr" if dets or logits.shape[1] == 91 else "rt-detr-logits"
 
 
-def person_class(name: str, picked: Sequence[np.ndarray]) -> int:
-    """The class of a person in a layout, where the file does not name its classes."""
-    if LAYOUTS[name].pick is _queries:
-        return int(picked[1].shape[1] in _COCO_IDS)
-    return LAYOUTS[name].person
-
-
-def _table(outputs: Outputs) -> list[np.ndarray] | None:
+def _table(outputs: Outputs) -> Names:
     """The only output with rows and columns; others may be maps (outlines) or raw heads, with more axes."""
-    tables = [array for array in outputs.values() if array.ndim == 3]
-    others = [array for array in outputs.values() if array.ndim < 3]
-    return [tables[0][0]] if len(tables) == 1 and not others and tables[0].dtype.kind == "f" else None
+    flat = [name for name, array in outputs.items() if array.ndim <= 3]
+    return tuple(flat) if len(flat) == 1 and outputs[flat[0]].ndim == 3 and outputs[flat[0]].dtype.kind == "f" else None
 
 
-def _scored_corners(outputs: Outputs) -> list[np.ndarray] | None:
-    boxes = [a for a in outputs.values() if a.ndim == 3 and a.shape[2] == 5 and a.dtype.kind == "f"]
-    classes = [a for a in outputs.values() if a.ndim == 2 and a.dtype.kind in "iu"]
-    if len(boxes) != 1 or len(classes) != 1 or boxes[0].shape[:2] != classes[0].shape:
-        return None
-    return [boxes[0][0], classes[0][0]]
+def _scored_corners(outputs: Outputs) -> Names:
+    for boxes, array in outputs.items():
+        if array.ndim == 3 and array.shape[2] == 5 and array.dtype.kind == "f":
+            classes = [name for name, a in outputs.items() if a.dtype.kind in "iu" and a.shape == array.shape[:2]]
+            return (boxes, classes[0]) if len(classes) == 1 else None
+    return None
 
 
-def _corners_classes_scores(outputs: Outputs) -> list[np.ndarray] | None:
-    flat = [a[0] if a.ndim > 1 and (a.shape[-1] != 4 or a.ndim == 3) and a.shape[0] == 1 else a for a in outputs.values()]
-    boxes = [a for a in flat if a.ndim == 2 and a.shape[1] == 4 and a.dtype.kind == "f"]
-    classes = [a for a in flat if a.ndim == 1 and a.dtype.kind in "iu"]
-    scores = [a for a in flat if a.ndim == 1 and a.dtype.kind == "f"]
-    if not len(boxes) == len(classes) == len(scores) == 1 or not len(boxes[0]) == len(classes[0]) == len(scores[0]):
-        return None
-    return [boxes[0], classes[0], scores[0]]
+def _corners_classes_scores(outputs: Outputs) -> Names:
+    """By shape, batched or not: torch names outputs by numbers unless told otherwise."""
+    for boxes, array in sorted(outputs.items(), key=lambda item: -item[1].ndim):
+        if array.ndim in (2, 3) and array.shape[-1] == 4 and array.dtype.kind == "f":
+            classes = [name for name, a in outputs.items() if a.dtype.kind in "iu" and a.shape == array.shape[:-1]]
+            scores = [name for name, a in outputs.items() if a.dtype.kind == "f" and a.shape == array.shape[:-1]]
+            if len(classes) == len(scores) == 1:
+                return (boxes, classes[0], scores[0])
+    return None
 
 
-def _has_flat_scores(outputs: Outputs) -> bool:
-    return any(array.ndim == 1 and array.dtype.kind == "f" for array in outputs.values())
-
-
-def _queries(outputs: Outputs) -> list[np.ndarray] | None:
+def _queries(outputs: Outputs) -> Names:
     """By name: a network for three classes and nothing has logits of the shape of boxes."""
-    tables = {name: array for name, array in outputs.items() if array.ndim == 3 and array.dtype.kind == "f"}
-    boxes = next((tables[name] for name in ("pred_boxes", "dets", "boxes") if name in tables), None)
-    logits = next((tables[name] for name in ("logits", "pred_logits", "labels", "scores") if name in tables), None)
-    if boxes is None or logits is None or boxes.shape[2] != 4 or boxes.shape[:2] != logits.shape[:2]:
+    tables = [name for name, array in outputs.items() if array.ndim == 3 and array.dtype.kind == "f"]
+    boxes = next((name for name in ("pred_boxes", "dets", "boxes") if name in tables), None)
+    logits = next((name for name in ("logits", "pred_logits", "labels", "scores") if name in tables), None)
+    if boxes is None or logits is None or outputs[boxes].shape != (*outputs[logits].shape[:2], 4):
         return None
-    return [boxes[0], logits[0]]
+    return (boxes, logits)
 
 
 _YOLOX = Preparation("corner")

@@ -90,10 +90,10 @@ def prepare(image: np.ndarray, placement: Placement, preparation: Preparation, k
     canvas = np.full((*placement.shape, 3), preparation.fill, dtype=np.float32)
     left, top = placement.offset.astype(int)
     canvas[top : top + height, left : left + width] = small[..., ::-1] if preparation.rgb else small
-    canvas = (canvas - np.array(preparation.mean, np.float32)) / np.array(preparation.std, np.float32)
+    numbers = (canvas - np.array(preparation.mean, np.float32)) / np.array(preparation.std, np.float32)
     if kind.kind == "u":
-        canvas = np.clip(np.round(canvas), 0, 255)
-    return np.ascontiguousarray(canvas.transpose(2, 0, 1), dtype=kind)
+        numbers = np.clip(np.round(numbers), 0, 255)
+    return np.ascontiguousarray(numbers.transpose(2, 0, 1), dtype=kind)
 
 
 def _rounded_up(side: int) -> int:
