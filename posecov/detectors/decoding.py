@@ -53,7 +53,8 @@ def objectness_rows(outputs: Sequence[np.ndarray], shape: tuple[int, int], index
 def raw_grid_rows(outputs: Sequence[np.ndarray], shape: tuple[int, int], index: int) -> tuple[np.ndarray, np.ndarray]:
     """The same relative to the places of the grid: shifts in strides, logarithms of sides in strides."""
     rows, places = outputs[0], grid(len(outputs[0]), shape)
-    assert places is not None
+    if places is None:
+        raise ValueError(f"no usual grid has {len(rows)} places")
     stride = places[:, 2:]
     centres = (rows[:, :2] + places[:, :2]) * stride
     sides = np.exp(np.minimum(rows[:, 2:4], _LARGEST_LOG)) * stride

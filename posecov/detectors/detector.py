@@ -101,7 +101,7 @@ class PersonDetector:
             raise self._unknown(probe, layout)
         _log.info("%s: recognised as %s", self.path, found)
         self.layout, self._picked = found, picked
-        changes: dict[str, Any] = {"size": size, "fit": fit, "rgb": rgb, "mean": _three(mean), "std": _three(std)}
+        changes: dict[str, Any] = {"size": size, "fit": fit, "rgb": rgb, "mean": _three(mean), "std": _three(std, above=0)}
         if self._kind == np.uint8:  # Pixels as they are; what is to be done with them is in the graph.
             changes |= {"mean": changes["mean"] or (0.0,) * 3, "std": changes["std"] or (1.0,) * 3}
         self.preparation = replace(self._layout.preparation, **{k: v for k, v in changes.items() if v is not None})
@@ -109,6 +109,8 @@ class PersonDetector:
         self.class_index = self._person(class_index, arrays)
         try:
             self._layout.decode(arrays, shape, self.class_index)
+        except ValueError:
+            raise self._unknown(probe, layout) from None
         except IndexError:
             raise PosecovError(f"{self.path}: it has no class {self.class_index}; {_SAY_CLASS}") from None
 
@@ -187,7 +189,8 @@ class PersonDetector:
             _log.debug("%s", self.path, exc_info=True)
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise PosecovError(f"{self.path}: does not run on a picture of {width} x {height} pixels ({reason})") from None
-        return {o.name: np.asarray(value) for o, value in zip(self._session.get_outputs(), found, strict=True)}
+        names = (output.name for output in self._session.get_outputs())
+        return {name: value for name, value in zip(names, found, strict=True) if isinstance(value, np.ndarray)}
 
     def _person(self, asked: int | None, arrays: Sequence[np.ndarray]) -> int:
         """The class of a person."""
@@ -239,12 +242,12 @@ def _longer_side(text: str) -> int | None:
         return None
 
 
-def _three(value: float | Sequence[float] | None) -> tuple[float, ...] | None:
+def _three(value: float | Sequence[float] | None, above: float = -np.inf) -> tuple[float, ...] | None:
     if value is None:
         return None
     numbers = (float(value),) * 3 if isinstance(value, int | float) else tuple(float(v) for v in value)
-    if len(numbers) != 3 or not np.isfinite(numbers).all():
-        raise PosecovError(f"mean and std are one number or three, not {value!r}")
+    if len(numbers) != 3 or not all(above < number < np.inf for number in numbers):
+        raise PosecovError(f"mean and std are one number or three, and std is positive, not {value!r}")
     return numbers
 
 

@@ -102,7 +102,7 @@ def _kind_of_grid(table: np.ndarray, places: np.ndarray) -> str:
 
 def _kind_of_queries(dets: bool, boxes: np.ndarray, logits: np.ndarray, mask: bool, shape: tuple[int, int]) -> str | None:
     """Boxes relative to the picture with logits; ``dets`` is a name that only RF-DETR gives them, ``mask`` an input of DETR."""
-    if grid(len(boxes), shape) is not None or boxes.min() < -0.5 or boxes.max() > 1.5:
+    if grid(len(boxes), shape) is not None or ((boxes < -0.5) | (boxes > 1.5)).any():
         return None  # Boxes in pixels at the places of a grid: another family.
     if logits.shape[1] == 92 or mask:
         return "detr"
