@@ -85,8 +85,8 @@ def _kind_of_table(table: np.ndarray, shape: tuple[int, int], classes: int | Non
         return "yolov5"
     if rows >= 5 and grid(columns, shape) is not None:
         return "yolov8"
-    if classes is not None and columns == 4 + classes and columns != 6:
-        return "rt-detr-ultralytics"
+    if classes is not None and columns == 4 + classes and 0 < table[:, :4].max(initial=0) <= 1.5:
+        return "rt-detr-ultralytics"  # Boxes are shares of the input's sides; those that are finished are in pixels.
     # Networks that also give outlines or keypoints have more columns; those of YOLO name their classes.
     return "yolo-nms-free" if columns == 6 or (columns > 6 and classes is not None) else None
 
