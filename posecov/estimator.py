@@ -10,7 +10,7 @@ from posecov import coordinates, resources
 from posecov.errors import PosecovError
 from posecov.exchanges import coordinate_orders
 from posecov.geometry import crop_map, warp
-from posecov.images import read_image
+from posecov.images import pixels_of
 from posecov.law import Law, covariance_from_scatter
 from posecov.metadata import ModelMetadata
 from posecov.mixture import Mixture
@@ -69,7 +69,7 @@ class PoseEstimator:
         Raises:
             PosecovError: what was given is not such a picture or not such boxes.
         """
-        pixels = read_image(image) if isinstance(image, str | Path) else _checked_image(image)
+        pixels = pixels_of(image)
         if boxes is None:
             people = np.array([person.box for person in self.find(pixels, most)]).reshape(-1, 4)
         else:
@@ -152,15 +152,6 @@ def mixture_law(outputs: Mapping[str, np.ndarray], metadata: ModelMetadata) -> M
     """The law of N people from what a model with exchanges returned, in its pixels."""
     means, orders = coordinates.flatten(outputs["keypoints"]), coordinate_orders(metadata.exchanges)
     return Mixture.of_exchanges(means, outputs["scatter"], metadata.degrees_of_freedom, outputs["weights"], orders)
-
-
-def _checked_image(image: Any) -> np.ndarray:
-    if not isinstance(image, np.ndarray):
-        raise PosecovError(f"a picture must be a path or a NumPy array, not {type(image).__name__}")
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-        hint = "; cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) makes one of a grey picture" if image.ndim == 2 else ""
-        raise PosecovError(f"a picture must be (H, W, 3) uint8 in BGR order, not {image.shape} {image.dtype}{hint}")
-    return np.ascontiguousarray(image)  # OpenCV takes no reversed channels or mirrored views.
 
 
 def _checked_boxes(boxes: Any) -> np.ndarray:

@@ -4,6 +4,7 @@ import logging
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -62,6 +63,22 @@ def read_image(path: str | Path) -> np.ndarray:
             if min(width, height) < MIN_SIDE:
                 raise PosecovError(f"{path}: {width} x {height} pixels is too small; a side must have at least {MIN_SIDE}")
             return _decode(path, image)
+
+
+def pixels_of(image: Any) -> np.ndarray:
+    """A picture as an array: (H, W, 3) uint8, BGR, as it is, or read from a path (`read_image`).
+
+    Raises:
+        PosecovError: it is neither.
+    """
+    if isinstance(image, str | Path):
+        return read_image(image)
+    if not isinstance(image, np.ndarray):
+        raise PosecovError(f"a picture must be a path or a NumPy array, not {type(image).__name__}")
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+        hint = "; cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) makes one of a grey picture" if image.ndim == 2 else ""
+        raise PosecovError(f"a picture must be (H, W, 3) uint8 in BGR order, not {image.shape} {image.dtype}{hint}")
+    return np.ascontiguousarray(image)  # OpenCV takes no reversed channels or mirrored views.
 
 
 def list_images(paths: Iterable[str | Path], recursive: bool = False) -> list[Path]:

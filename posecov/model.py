@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import io
 import logging
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,13 +50,8 @@ class PoseModel:
         Raises:
             PosecovError: the file is missing or is no posecov model, or a provider asked for does not load.
         """
-        if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
-            raise PosecovError(f"threads must be a whole number of at least 1, not {threads!r}")
         self.path = Path(path)
-        if not self.path.is_file():
-            what = "is a folder" if self.path.is_dir() else "no such file"
-            raise PosecovError(f"{self.path}: {what}; give a posecov model (.onnx)")
-        self._session = _open_session(self.path, threads, providers)
+        self._session = open_session(self.path, threads, providers)
         self.providers: list[str] = self._session.get_providers()
         text = self._session.get_modelmeta().custom_metadata_map.get(KEY)
         if text is None:
@@ -150,7 +146,30 @@ class PoseModel:
                 raise PosecovError(f"{self.path}: its batch size is fixed to {value.shape[0]}; export it with a dynamic one")
 
 
-def _open_session(path: Path, threads: int | None, providers: Sequence[str] | None) -> ort.InferenceSession:
+def open_session(
+    path: Path,
+    threads: int | None,
+    providers: Sequence[str] | None,
+    kind: str = "posecov model",
+    source: str = "one that posecov exported",
+) -> ort.InferenceSession:
+    """An .onnx file opened, as `PoseModel` and the detectors take it.
+
+    Args:
+        path: the file.
+        threads: as for `PoseModel`.
+        providers: as for `PoseModel`.
+        kind: what the file should be, for errors.
+        source: where to have a good one from, for errors.
+
+    Raises:
+        PosecovError: the file is missing or cannot be opened, or a provider asked for does not load.
+    """
+    if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
+        raise PosecovError(f"threads must be a whole number of at least 1, not {threads!r}")
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "no such file"
+        raise PosecovError(f"{path}: {what}; give a {kind} (.onnx)")
     available = ort.get_available_providers()
     if providers is not None:
         wanted = [providers] if isinstance(providers, str) else list(providers)
@@ -181,9 +200,11 @@ def _open_session(path: Path, threads: int | None, providers: Sequence[str] | No
         _log.debug("%s", path, exc_info=True)
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if wanted == [_CPU] or _names_bad_file(error):
-            raise PosecovError(f"{path}: not a model that ONNX Runtime can open; give one that posecov exported") from None
+            raise PosecovError(
+                f"{path}: not a model that ONNX Runtime can open{_known_reason(reason)}; give {source}"
+            ) from None
         if providers is None:
-            return _open_session(path, threads, [_CPU])
+            return open_session(path, threads, [_CPU], kind, source)
         raise PosecovError(f"{path}: could not be opened on {', '.join(wanted)} ({reason})") from None
     finally:
         ort.set_default_logger_severity(2)
@@ -195,6 +216,17 @@ def _open_session(path: Path, threads: int | None, providers: Sequence[str] | No
     elif _CUDA in wanted and _CUDA not in loaded:
         _log.info("the GPU's libraries do not load; the network runs on the CPU")
     return session
+
+
+def _known_reason(message: str) -> str:
+    """Why a file does not open, in brackets, where ONNX Runtime's message says something that a user can mend."""
+    if operator := re.search(r"(\S+)\(-?\d+\) is not a registered function|No Op registered for (\w+)", message):
+        return f" (it needs the operator {operator[1] or operator[2]}, which ONNX Runtime does not have)"
+    if "External data path" in message or "external data" in message:
+        return " (part of it is in a second file, which must be beside it under its old name)"
+    if "Protobuf parsing failed" in message:
+        return " (it is damaged, or something else)"
+    return ""
 
 
 def _names_bad_file(error: Exception) -> bool:

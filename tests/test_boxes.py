@@ -1,9 +1,10 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from posecov.boxes import boxes_of, read_boxes
+from posecov.boxes import boxes_of, check_ids, read_boxes
 from posecov.errors import PosecovError
 
 FORMS = {
@@ -56,7 +57,11 @@ def test_every_form_gives_the_same_boxes(tmp_path, name):
         ("a.json", '{"a.jpg": [[1, 2, 3, true]]}', "box 1 of 'a.jpg'"),
         ("a.json", '{"a.jpg": [[1, 2, 0, 4]]}', "no size"),
         ("a.json", '{"a.jpg": null}', "must be a list"),
-        ("a.json", '[{"image_id": 3, "bbox": [1, 2, 3, 4]}]', "entry 1"),
+        ("a.json", '[{"image": 3, "bbox": [1, 2, 3, 4]}]', "entry 1"),
+        ("a.json", '[{"image_id": 3, "bbox": [1, 2, 3, 4]}, {"image_id": true, "bbox": [1, 2, 3, 4]}]', "entry 2"),
+        ("a.json", '[{"image_id": 3, "bbox": [1, 2, 0, 4]}]', "entry 1 has no size"),
+        ("a.json", '[{"image_id": 3, "bbox": [1, 2, 3, 4], "score": "high"}]', "score"),
+        ("a.json", '[{"image_id": 3, "bbox": [1, 2, 3, 4], "category_id": 0}]', "none of its entries is of category 1.*of 0;"),
         ("a.json", '{"images": [], "annotations": [{"image_id": 3, "bbox": [1, 2, 3, 4]}]}', "COCO"),
         ("a.csv", "image,x,y,w,h\na.jpg,1,2,3,4\n", "'width'"),
         ("a.csv", "image,x,y,width,height\na.jpg,1,2,3\n", "line 2"),
@@ -71,6 +76,50 @@ def test_what_is_wrong_is_said_with_the_file(tmp_path, name, text, said):
         read_boxes(tmp_path / name)
     assert str(caught.value).startswith(f"{tmp_path / name}: ")
     assert "\n" not in str(caught.value)
+
+
+RESULTS = [
+    {"image_id": 397133, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.9},
+    {"image_id": 397133, "category_id": 18, "bbox": [9, 9, 3, 4], "score": 0.9},
+    {"image_id": 397133, "category_id": 1, "bbox": [5, 6, 7, 8], "score": 0.3},
+    {"image_id": 397133, "category_id": 1, "bbox": [0, 0, 0, 0], "score": 0.01},
+    {"image_id": 7, "category_id": 1, "bbox": [9, 9, 3, 4], "score": 0.29},
+    {"image_id": "portrait", "category_id": 1, "bbox": [1, 1, 2, 2], "score": 1},
+    {"image_id": "x/b.jpg", "category_id": 1, "bbox": [2, 2, 2, 2], "score": 1},
+]
+
+
+def test_detection_results_are_chosen_by_score_and_category(tmp_path):
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(RESULTS))
+    boxes = read_boxes(path)
+    for picture in ("000000397133.jpg", "val/COCO_val2014_000000397133.png"):
+        np.testing.assert_array_equal(boxes_of(boxes, picture), [[1, 2, 3, 4], [5, 6, 7, 8]])
+    assert boxes_of(boxes, "img_0007.jpg").shape == (0, 4)  # Named, but with nothing that counts: nobody is there.
+    np.testing.assert_array_equal(boxes_of(boxes, "portrait.jpg"), [[1, 1, 2, 2]])
+    np.testing.assert_array_equal(boxes_of(boxes, "x/b.jpg"), [[2, 2, 2, 2]])
+    for picture in ("397134.jpg", "397133b.jpg", "y/b.jpg", "1397133.jpg"):
+        assert boxes_of(boxes, picture) is None
+    np.testing.assert_array_equal(boxes_of(read_boxes(path, threshold=0.5), "397133.jpg"), [[1, 2, 3, 4]])
+    np.testing.assert_array_equal(boxes_of(read_boxes(path, category=18), "397133.jpg"), [[9, 9, 3, 4]])
+
+
+def test_a_threshold_is_for_results(tmp_path):
+    path = tmp_path / "mapping.json"
+    path.write_text(FORMS["mapping.json"])
+    for options in ({"threshold": 0.5}, {"category": 1}):
+        with pytest.raises(PosecovError, match="COCO detection results"):
+            read_boxes(path, **options)
+
+
+def test_ids_that_fit_no_picture_or_several_are_said():
+    boxes = {"7": np.zeros((1, 4)), "8": np.zeros((1, 4))}
+    check_ids("r.json", boxes, [Path("0007.jpg"), Path("other.jpg")])
+    check_ids("r.json", {"a.jpg": np.zeros((1, 4))}, [Path("b.jpg")])
+    with pytest.raises(PosecovError, match=r"r\.json: its image ids 7, 8 match none"):
+        check_ids("r.json", boxes, [Path("a.jpg"), Path("9.jpg")])
+    with pytest.raises(PosecovError, match=r"id 7 may be 0007\.jpg or b/img7\.jpg"):
+        check_ids("r.json", boxes, [Path("0007.jpg"), Path("b/img7.jpg")])
 
 
 def test_files_that_cannot_be_read(tmp_path):

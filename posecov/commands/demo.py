@@ -35,8 +35,10 @@ class Demo:
         """Exit code 0. Raises PosecovError when scikit-image or the weights are missing."""
         import numpy as np
 
-        boxes = {name: np.array([box]) for name, box in PHOTOS.items()}
-        return annotate(demo_photos(), self.out, Look(self.mass), boxes, threads=self.threads)
+        from posecov.commands.pictures import People
+
+        people = People({name: np.array([box]) for name, box in PHOTOS.items()})
+        return annotate(demo_photos(), self.out, Look(self.mass), people, threads=self.threads)
 
 
 def demo_photos() -> list[Path]:

@@ -1,25 +1,25 @@
 """``posecov image PATH... --out DIR``: for every picture an overlay (PNG) and its poses (JSON).
 
 A folder stands for the pictures in it. People are where ``--boxes`` says (`posecov.boxes`: JSON, COCO or CSV; a picture
-that the file does not name is an error, [] says that nobody is there), or else one person is searched for. A picture that
-cannot be read is one line on stderr, the others are still done, and the exit code is 1. With ``--csv`` one table,
-``poses.csv``, holds the joints of all pictures. ``--fix`` tells where some joints truly are (`posecov.fixes`): the others move
-and shrink, which the overlay shows beside what was there before.
+that the file does not name is an error, [] says that nobody is there), or where ``--detector`` finds them, or else one person
+is searched for. A picture that cannot be read is one line on stderr, the others are still done, and the exit code is 1. With
+``--csv`` one table, ``poses.csv``, holds the joints of all pictures. ``--fix`` tells where some joints truly are
+(`posecov.fixes`): the others move and shrink, which the overlay shows beside what was there before.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from posecov.commands.detecting import Detecting
 from posecov.commands.terminal import complain, say
 from posecov.errors import PosecovError
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from posecov.commands.pictures import People
     from posecov.estimator import PoseEstimator
     from posecov.fixes import Fixes, Person
     from posecov.pose import Pose
@@ -55,8 +55,10 @@ class Image:
     """Folder for the results, made when missing."""
 
     boxes: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """People's boxes: JSON {"a.jpg": [[x, y, width, height], ...]}, COCO, or CSV with the header image,x,y,width,height.
-    Without it one person is searched for."""
+    """People's boxes: JSON {"a.jpg": [[x, y, width, height], ...]}, COCO, COCO detection results, or CSV with the header
+    image,x,y,width,height. Without it and --detector one person is searched for."""
+
+    detecting: tyro.conf.OmitArgPrefixes[Detecting] = field(default_factory=Detecting)
 
     mass: float = 0.95
     """Probability with which an ellipse holds its joint."""
@@ -88,15 +90,14 @@ class Image:
 
     def run(self) -> int:
         """Exit code 0 when every picture was done, 1 when some were not. Raises PosecovError when nothing could start."""
-        from posecov.boxes import read_boxes
-        from posecov.commands.pictures import gather
+        from posecov.commands.pictures import gather, who
         from posecov.fixes import read_fixes
 
         look = Look(self.mass, self.inner_mass, self.labels, self.correlations, self.click)
-        boxes = None if self.boxes is None else read_boxes(self.boxes)
         fixes = None if self.fix is None else read_fixes(self.fix)
         pictures, failed = gather(self.paths)
-        code = annotate(pictures, self.out, look, boxes, fixes, self.csv, self.model, self.threads)
+        people = who(self.detecting, self.boxes, pictures, self.threads)
+        code = annotate(pictures, self.out, look, people, fixes, self.csv, self.model, self.threads)
         return 1 if failed else code
 
 
@@ -104,7 +105,7 @@ def annotate(
     pictures: Sequence[Path],
     out: Path,
     look: Look,
-    boxes: "dict[str, np.ndarray] | None" = None,
+    people: "People | None" = None,
     fixes: "Fixes | None" = None,
     csv: bool = False,
     model: Path | None = None,
@@ -115,7 +116,7 @@ def annotate(
     Raises:
         PosecovError: nothing could start: a wrong mass or joint, no model, a folder that cannot be written.
     """
-    from posecov.commands.pictures import progress
+    from posecov.commands.pictures import People, progress
     from posecov.estimator import PoseEstimator
     from posecov.output import output_stems, prepare_folder, write_csv
 
@@ -132,7 +133,9 @@ def annotate(
     failed = False
     for picture, stem in progress(list(zip(pictures, output_stems(pictures, folder), strict=True))):
         try:
-            rows += _one_picture(estimator, picture, folder / stem, look, boxes, fixes.of(picture) if fixes else [])
+            rows += _one_picture(
+                estimator, picture, folder / stem, look, people or People(), fixes.of(picture) if fixes else []
+            )
         except PosecovError as error:
             complain(error)
             failed = True
@@ -147,19 +150,19 @@ def _one_picture(
     picture: Path,
     target: Path,
     look: Look,
-    boxes: "dict[str, np.ndarray] | None",
+    people: "People",
     known: "list[Person]",
 ) -> list[tuple[Any, ...]]:
     """Write target.png and target.json; the rows of the table."""
     from posecov import output
     from posecov.clicks import expected_gain
-    from posecov.commands.pictures import click_inside, people_of
+    from posecov.commands.pictures import click_inside
     from posecov.drawing import draw_correlations, draw_poses
     from posecov.images import read_image
 
     image = read_image(picture)
     height, width = image.shape[:2]
-    found = people_of(estimator, picture, image, boxes)
+    found = people.poses(estimator, picture, image)
     poses = _fixed(picture, found, known)
     clicks = {index: click_inside(pose, width, height) for index, pose in enumerate(poses)} if look.click else {}
     chosen = {index: joint for index, joint in clicks.items() if joint is not None}
@@ -185,7 +188,9 @@ def _fixed(picture: Path, poses: "list[Pose]", known: "list[Person]") -> "list[P
     """The poses once some joints of the first ones are known."""
     if len(known) > len(poses):
         found = "nobody was" if not poses else "only 1 person was" if len(poses) == 1 else f"only {len(poses)} people were"
-        raise PosecovError(f"{picture}: joints of {len(known)} are fixed, but {found} found; say with --boxes where they are")
+        raise PosecovError(
+            f"{picture}: joints of {len(known)} are fixed, but {found} found; say with --boxes or --detector where they are"
+        )
     places = [*known, *({} for _ in poses[len(known) :])]
     try:
         return [pose.condition(person) for pose, person in zip(poses, places, strict=True)]

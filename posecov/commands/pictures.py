@@ -1,6 +1,7 @@
 """What commands over many pictures share: which pictures, who is in them, how far along they are."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -10,6 +11,8 @@ from posecov.errors import PosecovError
 if TYPE_CHECKING:
     import numpy as np
 
+    from posecov.commands.detecting import Detecting
+    from posecov.detectors import PersonDetector
     from posecov.estimator import PoseEstimator
     from posecov.pose import Pose
 
@@ -49,20 +52,42 @@ def progress(jobs: Sequence[_Job]) -> Iterable[_Job]:
     return track(jobs, "posecov", console=console, disable=quiet, transient=True)
 
 
-def people_of(
-    estimator: "PoseEstimator", picture: Path, image: "np.ndarray", boxes: "dict[str, np.ndarray] | None"
-) -> "list[Pose]":
-    """The poses in a picture, where the boxes say or where one is found.
+@dataclass(frozen=True)
+class People:
+    """Who is in the pictures: what a file of boxes says, what a detector finds, or else one person who is searched for."""
+
+    boxes: "dict[str, np.ndarray] | None" = None
+    detector: "PersonDetector | None" = None
+
+    def poses(self, estimator: "PoseEstimator", picture: Path, image: "np.ndarray") -> "list[Pose]":
+        """The poses in a picture.
+
+        Raises:
+            PosecovError: the file of boxes does not name the picture, or the detector cannot be run on it.
+        """
+        from posecov.boxes import boxes_of
+
+        if self.detector is not None:
+            return estimator(image, self.detector(image)[0])
+        people = None if self.boxes is None else boxes_of(self.boxes, picture)
+        if self.boxes is not None and people is None:
+            raise PosecovError(f"{picture}: the file of boxes does not name it; add it, with [] when nobody is there")
+        return estimator(image, people)
+
+
+def who(detecting: "Detecting", boxes: Path | None, pictures: Sequence[Path], threads: int | None) -> People:
+    """Who is in pictures, from the options of a command.
 
     Raises:
-        PosecovError: the file of boxes does not name the picture.
+        PosecovError: the options do not go together, or a file of theirs cannot be used.
     """
-    from posecov.boxes import boxes_of
+    from posecov.boxes import check_ids
 
-    people = None if boxes is None else boxes_of(boxes, picture)
-    if boxes is not None and people is None:
-        raise PosecovError(f"{picture}: the file of boxes does not name it; add it, with [] when nobody is there")
-    return estimator(image, people)
+    if boxes is None:
+        return People(detector=detecting.open(threads))
+    found = detecting.boxes(boxes)
+    check_ids(boxes, found, pictures)
+    return People(found)
 
 
 def click_inside(pose: "Pose", width: int, height: int) -> str | None:

@@ -6,12 +6,13 @@ and the exit code is 1.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from posecov.commands.detecting import Detecting
 from posecov.commands.terminal import complain, say
 from posecov.errors import PosecovError
 
@@ -30,7 +31,9 @@ class Rank:
     """Folder for rank.csv and rank.png, made when missing."""
 
     boxes: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """People's boxes, as for 'posecov image'. Without it one person is searched for."""
+    """People's boxes, as for 'posecov image'. Without it and --detector one person is searched for."""
+
+    detecting: tyro.conf.OmitArgPrefixes[Detecting] = field(default_factory=Detecting)
 
     sheet: Annotated[int, tyro.conf.arg(metavar="N")] = 12
     """Pictures on the contact sheet; 0 for none."""
@@ -46,8 +49,7 @@ class Rank:
 
     def run(self) -> int:
         """Exit code 0 when every picture was judged, 1 when some were not. Raises PosecovError when nothing could start."""
-        from posecov.boxes import read_boxes
-        from posecov.commands.pictures import gather, people_of, progress
+        from posecov.commands.pictures import gather, progress, who
         from posecov.estimator import PoseEstimator
         from posecov.images import read_image
         from posecov.output import prepare_folder, write_csv
@@ -57,15 +59,15 @@ class Rank:
             raise PosecovError(f"--mass must lie between 0 and 1, not {self.mass:g}")
         if self.sheet < 0:
             raise PosecovError(f"--sheet must not be negative, as {self.sheet} is")
-        boxes = None if self.boxes is None else read_boxes(self.boxes)
         pictures, failed = gather(self.paths)
+        found = who(self.detecting, self.boxes, pictures, self.threads)
         estimator = PoseEstimator(self.model, threads=self.threads)
         folder = prepare_folder(self.out)
         rows: list[Ranked] = []
         for picture in progress(pictures):
             try:
                 image = read_image(picture)
-                people = people_of(estimator, picture, image, boxes)
+                people = found.poses(estimator, picture, image)
                 rows.append(judge(picture, people, image.shape[1], image.shape[0]))
             except PosecovError as error:
                 complain(error)
