@@ -96,7 +96,7 @@ class PoseEstimator:
         Returns:
             Their boxes, each with the probability that somebody is there; the best first, an empty list when nobody is.
         """
-        pixels = read_image(image) if isinstance(image, str | Path) else _checked_image(image)
+        pixels = pixels_of(image)
         height, width = pixels.shape[:2]
         return find_people(lambda b: self._leading(pixels, b), width, height, self.metadata.padding, most, least)
 

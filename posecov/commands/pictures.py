@@ -54,10 +54,11 @@ def progress(jobs: Sequence[_Job]) -> Iterable[_Job]:
 
 @dataclass(frozen=True)
 class People:
-    """Who is in the pictures: what a file of boxes says, what a detector finds, or else one person who is searched for."""
+    """Who is in the pictures: what a file of boxes says, what a detector finds, or else those who are searched for."""
 
     boxes: "dict[str, np.ndarray] | None" = None
     detector: "PersonDetector | None" = None
+    most: int = 1
 
     def poses(self, estimator: "PoseEstimator", picture: Path, image: "np.ndarray") -> "list[Pose]":
         """The poses in a picture.
@@ -72,7 +73,7 @@ class People:
         people = None if self.boxes is None else boxes_of(self.boxes, picture)
         if self.boxes is not None and people is None:
             raise PosecovError(f"{picture}: the file of boxes does not name it; add it, with [] when nobody is there")
-        return estimator(image, people)
+        return estimator(image, people, most=self.most)
 
 
 def who(detecting: "Detecting", boxes: Path | None, pictures: Sequence[Path], threads: int | None) -> People:
@@ -84,7 +85,7 @@ def who(detecting: "Detecting", boxes: Path | None, pictures: Sequence[Path], th
     from posecov.boxes import check_ids
 
     if boxes is None:
-        return People(detector=detecting.open(threads))
+        return People(detector=detecting.open(threads), most=detecting.people)
     found = detecting.boxes(boxes)
     check_ids(boxes, found, pictures)
     return People(found)
