@@ -65,7 +65,8 @@ def plain(array: np.ndarray) -> list[Any]:
         exponent = np.floor(np.log10(abs(exact)))
     # Text is slow. A whole number over an exact power of ten is what its decimal text would be read as; 0, and numbers whose
     # powers are not exact, take the way over text.
-    found, open_ = np.zeros(exact.shape), np.ones(exact.shape, dtype=bool)
+    found: np.ndarray = np.zeros(exact.shape)
+    open_ = np.ones(exact.shape, dtype=bool)
     plainly = (exponent > -13) & (exponent < 5)
     for digits in range(6, 10):
         power = 10.0 ** np.where(plainly, digits - 1 - exponent, 0)

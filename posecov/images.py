@@ -60,7 +60,7 @@ def read_image(path: str | Path) -> np.ndarray:
     return _read(path, str(path), MAX_PIXELS)
 
 
-def decode_image(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def decode_image(content: bytes | bytearray, name: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """A picture from memory, as `read_image` reads one from a file.
 
     Args:
