@@ -23,7 +23,7 @@ from posecov.server.front import Front
 from posecov.server.limits import Limits
 from posecov.server.questions import Question, answer
 from posecov.server.refusals import Refused, refusal
-from posecov.server.uploads import FIELDS, Gone, Upload, drain, read_upload
+from posecov.server.uploads import FIELDS, Gone, Upload, dismiss, read_upload
 from posecov.server.web import Files, shipped_model
 from posecov.server.workers import Workers
 
@@ -62,7 +62,13 @@ def create_app(
             model.close()
 
     app = FastAPI(
-        title="posecov", version=posecov.__version__, description=_ABOUT, docs_url=None, redoc_url=None, lifespan=lifespan
+        title="posecov",
+        version=posecov.__version__,
+        description=_ABOUT,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
     )
 
     @app.post(
@@ -74,10 +80,7 @@ def create_app(
             workers.check_room()
             upload = await read_upload(request, limits, workers)
         except Refused as refused:
-            if refused.status != 408:
-                await drain(request, limits)
-            # What may still come belongs to no request.
-            refused.headers = {**refused.headers, "Connection": "close"}
+            refused.headers = {**refused.headers, **await dismiss(request, limits)}
             raise
         size = len(upload.content)
         try:
@@ -108,7 +111,7 @@ def create_app(
 
     if page is not None:
         app.mount("/", Files(directory=page, html=True))
-    _say_errors_in_one_line(app)
+    _say_errors_in_one_line(app, limits)
     _describe_token(app, token)
     return Front(app, token, limits, counters)
 
@@ -144,7 +147,7 @@ async def _leaves(request: Request) -> None:
         pass
 
 
-def _say_errors_in_one_line(app: FastAPI) -> None:
+def _say_errors_in_one_line(app: FastAPI, limits: Limits) -> None:
     @app.exception_handler(Refused)
     async def refused(request: Request, error: Refused) -> Response:
         return refusal(error.status, error.message, error.headers)
@@ -161,8 +164,7 @@ def _say_errors_in_one_line(app: FastAPI) -> None:
             line = f"{request.method[:20]} is not possible here"
         else:
             line = str(error.detail)
-        await drain(request, Limits())
-        return refusal(error.status_code, line, {**(error.headers or {}), "Connection": "close"})
+        return refusal(error.status_code, line, {**(error.headers or {}), **await dismiss(request, limits)})
 
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> Response:

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from posecov.server.limits import Limits
 from posecov.server.metrics import Metrics
 from posecov.server.refusals import refusal
-from posecov.server.uploads import drain
+from posecov.server.uploads import dismiss
 from posecov.server.web import HEADERS
 
 ROUTES = {
@@ -52,9 +52,8 @@ class Front:
 
         try:
             if route in GUARDED and not self._may(scope):
-                await drain(Request(scope, receive), self._limits)
                 said = "this needs the server's token, as Authorization: Bearer TOKEN"
-                headers = {"WWW-Authenticate": "Bearer", "Connection": "close"}
+                headers = {"WWW-Authenticate": "Bearer", **await dismiss(Request(scope, receive), self._limits)}
                 await refusal(401, said, headers)(scope, receive, send_on)
             else:
                 await self._app(scope, receive, send_on)

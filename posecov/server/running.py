@@ -3,7 +3,6 @@
 import math
 import signal
 import socket
-import threading
 from collections.abc import Callable
 
 import uvicorn
@@ -18,15 +17,14 @@ _KEEP_ALIVE_SECONDS = 15
 _MAX_HEADER = 16_384  # Bytes, of a request's line and headers together.
 
 
-def run(app: ASGIApp, host: str, port: int, limits: Limits, ready: Callable[[str], object]) -> None:
-    """Serve until SIGTERM or Ctrl-C; what is under way is then finished, which takes no longer than its time-outs.
+def prepare(app: ASGIApp, host: str, port: int, limits: Limits) -> tuple[uvicorn.Server, socket.socket]:
+    """A server that is ready to run, and the socket that it will listen on.
 
     Args:
         app: `app.create_app`.
         host: address to listen on.
         port: 0 takes a free one.
         limits: of connections and time.
-        ready: told the address once the port is taken.
 
     Raises:
         PosecovError: the port cannot be used.
@@ -50,20 +48,34 @@ def run(app: ASGIApp, host: str, port: int, limits: Limits, ready: Callable[[str
         timeout_graceful_shutdown=math.ceil(limits.body_timeout + limits.timeout) + 1,
         h11_max_incomplete_event_size=_MAX_HEADER,
     )
-    server = uvicorn.Server(config)
-    before: dict[signal.Signals, object] = {}
+    return uvicorn.Server(config), listener
+
+
+def run(app: ASGIApp, host: str, port: int, limits: Limits, ready: Callable[[str], object]) -> None:
+    """Serve until SIGTERM or Ctrl-C; what is under way is then finished, which takes no longer than its time-outs.
+
+    Args:
+        app: as for `prepare`, with the three that follow.
+        host: address to listen on.
+        port: 0 takes a free one.
+        limits: of connections and time.
+        ready: told the address once connections are taken.
+
+    Raises:
+        PosecovError: the port cannot be used.
+    """
+    server, listener = prepare(app, host, port, limits)
 
     def stop(*_: object) -> None:
         server.should_exit = True
 
-    if threading.current_thread() is threading.main_thread():
-        # uvicorn raises the signals that ended it once more at the end; they have been heard.
-        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    # uvicorn raises the signals that ended it once more at the end; they have been heard.
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        name = f"[{host}]" if ":" in host else host
-        ready(f"http://{name}:{listener.getsockname()[1]}/")
-        server.run(sockets=[listener])
+        with listener:
+            name = f"[{host}]" if ":" in host else host
+            ready(f"http://{name}:{listener.getsockname()[1]}/")
+            server.run(sockets=[listener])
     finally:
-        listener.close()
         for number, handler in before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            signal.signal(number, handler)

@@ -6,7 +6,7 @@ Starlette's own parser of forms puts files on disk; a client's picture never get
 import asyncio
 import contextlib
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,8 +18,6 @@ from starlette.requests import Request
 from posecov.server.limits import Limits
 from posecov.server.refusals import Refused
 from posecov.server.workers import Workers
-
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 FIELDS = ("boxes", "mass")
 """What may stand in a form beside the picture, or in the query."""
@@ -70,7 +68,7 @@ async def read_upload(request: Request, limits: Limits, workers: Workers) -> Upl
     taken = 0
     try:
         async with asyncio.timeout(limits.body_timeout):
-            async for chunk in _chunks(request.receive):
+            async for chunk in _chunks(request):
                 taken += len(chunk)
                 workers.hold(len(chunk))
                 if taken > limits.max_bytes:
@@ -87,27 +85,34 @@ async def read_upload(request: Request, limits: Limits, workers: Workers) -> Upl
     return upload
 
 
-async def drain(request: Request, limits: Limits) -> None:
-    """Throw away what a refused client is still sending, for a moment: one whose connection closes under it sees no answer."""
-    if "expect" in request.headers or not ({"content-length", "transfer-encoding"} & set(request.headers)):
-        return  # It waits to be asked, or sends nothing.
-    with contextlib.suppress(TimeoutError, Gone):
-        left = limits.max_bytes
-        async with asyncio.timeout(_DRAIN_SECONDS):
-            async for chunk in _chunks(request.receive):
-                left -= len(chunk)
-                if left < 0:
-                    return
+async def dismiss(request: Request, limits: Limits) -> dict[str, str]:
+    """Throw away what a refused client is still sending, for a moment: one whose connection closes under it sees no answer.
+
+    Returns:
+        Headers of the refusal: what may still come belongs to no request, so the connection ends.
+    """
+    if not {"content-length", "transfer-encoding"} & set(request.headers):
+        return {}
+    # A client that waits to be asked for its body is not asked.
+    if "expect" not in request.headers or getattr(request.state, "asked", False):
+        with contextlib.suppress(TimeoutError, Gone):
+            left = limits.max_bytes
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                async for chunk in _chunks(request):
+                    left -= len(chunk)
+                    if left < 0:
+                        break
+    return {"Connection": "close"}
 
 
-async def _chunks(receive: Receive) -> Any:
-    while True:
-        message = await receive()
+async def _chunks(request: Request) -> AsyncIterator[bytes]:
+    request.state.asked = True
+    while not getattr(request.state, "whole", False):
+        message = await request.receive()
         if message["type"] == "http.disconnect":
             raise Gone
+        request.state.whole = not message.get("more_body", False)
         yield message.get("body", b"")
-        if not message.get("more_body", False):
-            return
 
 
 def _taker(request: Request) -> tuple[Callable[[bytes], Any], Upload, Callable[[], None]]:
