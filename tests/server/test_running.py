@@ -186,12 +186,11 @@ def test_chunks_without_end_are_cut_off(port, content):
     ],
 )
 def test_what_is_not_http(port, content, garbage):
-    with connect(port) as connection:
-        with contextlib.suppress(ConnectionError):
-            connection.sendall(garbage)
-            connection.shutdown(socket.SHUT_WR)
-            answer = read_answer(connection)
-            assert answer is None or (answer[0], list(answer[2])) == (400, ["error"])
+    with connect(port) as connection, contextlib.suppress(ConnectionError):
+        connection.sendall(garbage)
+        connection.shutdown(socket.SHUT_WR)
+        answer = read_answer(connection)
+        assert answer is None or (answer[0], list(answer[2])) == (400, ["error"])
     assert_up(port, content)
 
 
