@@ -96,7 +96,7 @@ async def dismiss(request: Request, limits: Limits) -> dict[str, str]:
     # A client that waits to be asked for its body is not asked.
     if "expect" not in request.headers or getattr(request.state, "asked", False):
         with contextlib.suppress(TimeoutError, Gone):
-            left = limits.max_bytes
+            left = 2 * limits.max_bytes
             async with asyncio.timeout(_DRAIN_SECONDS):
                 async for chunk in _chunks(request):
                     left -= len(chunk)
