@@ -95,7 +95,10 @@ def ellipse_axes(point: Mixture, mass: float) -> tuple[np.ndarray, np.ndarray]:
     def excess(log_ratio: np.ndarray) -> np.ndarray:
         radius = np.exp(alone + log_ratio)
         others = disc_probability(centres, scatters, radius[..., None], nu[..., None] if nu.ndim else float(nu))
-        return weights[..., 0] * law.circle_mass(np.square(radius), nu) + (weights[..., 1:] * others).sum(axis=-1) - mass
+        inside = weights[..., 0] * law.circle_mass(np.square(radius), nu) + (weights[..., 1:] * others).sum(axis=-1)
+        # Odds against the logarithm of the radius are nearly a straight line, as both tails are powers.
+        inside = np.clip(inside, 1e-300, 1 - 1e-16)
+        return np.log(inside / (1 - inside)) - np.log(mass / (1 - mass))
 
     return axes * np.exp(_root(excess, np.zeros(leading.shape[:-2])))[..., None], angle
 
@@ -118,7 +121,7 @@ def _root(rising: Callable[[np.ndarray], np.ndarray], start: np.ndarray) -> np.n
         apart = np.where(above > below, above - below, 1.0)
         middle = np.clip(low - below * (high - low) / apart, low, high)
         value = rising(middle)
-        if ((abs(value) < 1e-11) | (high - low < 1e-9)).all():
+        if ((abs(value) < 1e-8) | (high - low < 1e-9)).all():
             break
         side = np.where(value < 0, -1, 1)
         above = np.where(side > 0, value, np.where(last < 0, above / 2, above))
