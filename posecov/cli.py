@@ -13,6 +13,7 @@ from posecov.commands.demo import Demo
 from posecov.commands.doctor import Doctor
 from posecov.commands.image import Image
 from posecov.commands.rank import Rank
+from posecov.commands.serve import Serve
 from posecov.commands.terminal import complain
 from posecov.commands.video import Video
 from posecov.commands.webcam import Webcam
@@ -24,6 +25,7 @@ COMMANDS: dict[str, type] = {
     "video": Video,
     "webcam": Webcam,
     "rank": Rank,
+    "serve": Serve,
     "doctor": Doctor,
 }
 """Name on the command line to dataclass of options with ``run() -> int``. A new command is a file and a line here."""

@@ -59,4 +59,19 @@ def frozen(array: np.ndarray) -> np.ndarray:
 
 def plain(array: np.ndarray) -> list[Any]:
     """float32 as nested lists with the fewest digits that give the same float32 back."""
-    return array.astype(np.float32).astype(str).astype(np.float64).tolist()
+    values = array.astype(np.float32)
+    exact = values.astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        exponent = np.floor(np.log10(abs(exact)))
+    # Text is slow. A whole number over an exact power of ten is what its decimal text would be read as; 0, and numbers whose
+    # powers are not exact, take the way over text.
+    found: np.ndarray = np.zeros(exact.shape)
+    open_ = np.ones(exact.shape, dtype=bool)
+    plainly = (exponent > -13) & (exponent < 5)
+    for digits in range(6, 10):
+        power = 10.0 ** np.where(plainly, digits - 1 - exponent, 0)
+        tried = np.round(exact * power) / power
+        fits = open_ & plainly & (tried.astype(np.float32) == values)
+        found[fits], open_[fits] = tried[fits], False
+    found[open_] = values[open_].astype(str).astype(np.float64)
+    return found.tolist()

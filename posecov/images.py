@@ -3,6 +3,7 @@
 import logging
 import warnings
 from collections.abc import Iterable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,10 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif",
 # Pillow's other readers are rare, slow or run foreign programs (EPS starts Ghostscript).
 _FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "WEBP", "TIFF", "GIF", "AVIF", "PPM")
 _log = logging.getLogger(__name__)
+
+
+class PictureTooLarge(PosecovError):
+    """A picture with more pixels than are allowed."""
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -53,16 +58,24 @@ def read_image(path: str | Path) -> np.ndarray:
             raise PosecovError(f"{path}: the file is empty; give a picture")
     except (OSError, ValueError) as error:  # A name too long, a null byte in it, no permission for the folder.
         raise PosecovError(f"{path}: cannot be read ({_reason(error)})") from None
-    # Pillow warns of broken EXIF, which does not matter here, and of large pictures, for which there is the limit above.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with _open(path) as image:
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise _too_large(path)
-            if min(width, height) < MIN_SIDE:
-                raise PosecovError(f"{path}: {width} x {height} pixels is too small; a side must have at least {MIN_SIDE}")
-            return _decode(path, image)
+    return _read(path, str(path), MAX_PIXELS)
+
+
+def decode_image(content: bytes | bytearray, name: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """A picture from memory, as `read_image` reads one from a file.
+
+    Args:
+        content: of the file.
+        name: what to call it in errors.
+        max_pixels: larger pictures are refused before they are decoded.
+
+    Raises:
+        PictureTooLarge: it has more pixels.
+        PosecovError: as `read_image`.
+    """
+    if not content:
+        raise PosecovError(f"{name}: the file is empty; give a picture")
+    return _read(BytesIO(content), name, max_pixels)
 
 
 def pixels_of(image: Any) -> np.ndarray:
@@ -108,32 +121,45 @@ def list_images(paths: Iterable[str | Path], recursive: bool = False) -> list[Pa
     return found
 
 
-def _open(path: Path) -> Image.Image:
+def _read(source: Path | BytesIO, name: str, max_pixels: int) -> np.ndarray:
+    # Pillow warns of broken EXIF, which does not matter here, and of large pictures, for which there is the limit.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with _open(source, name, max_pixels) as image:
+            width, height = image.size
+            if width * height > max_pixels:
+                raise _too_large(name, max_pixels)
+            if min(width, height) < MIN_SIDE:
+                raise PosecovError(f"{name}: {width} x {height} pixels is too small; a side must have at least {MIN_SIDE}")
+            return _decode(name, image)
+
+
+def _open(source: Path | BytesIO, name: str, max_pixels: int) -> Image.Image:
     Image.init()
     try:
-        return Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN])
+        return Image.open(source, formats=[kind for kind in _FORMATS if kind in Image.OPEN])
     except Image.DecompressionBombError:
-        raise _too_large(path) from None
+        raise _too_large(name, max_pixels) from None
     except UnidentifiedImageError:
-        raise PosecovError(f"{path}: not a picture that can be read (JPEG, PNG, BMP, WebP, TIFF, GIF can)") from None
+        raise PosecovError(f"{name}: not a picture that can be read (JPEG, PNG, BMP, WebP, TIFF, GIF can)") from None
     except Exception as error:  # Broken headers raise whatever Pillow's parsers stumble over.
-        _log.debug("%s", path, exc_info=True)
-        raise PosecovError(f"{path}: cannot be read as a picture ({_reason(error)})") from None
+        _log.debug("%s", name, exc_info=True)
+        raise PosecovError(f"{name}: cannot be read as a picture ({_reason(error)})") from None
 
 
-def _decode(path: Path, image: Image.Image) -> np.ndarray:
+def _decode(name: str, image: Image.Image) -> np.ndarray:
     try:
         image.load()
     except Exception as error:  # As in _open; a file cut short is OSError, SyntaxError, EOFError, ValueError, by format.
-        _log.debug("%s", path, exc_info=True)
-        raise PosecovError(f"{path}: the picture is cut short or damaged ({_reason(error)}); get it again") from None
+        _log.debug("%s", name, exc_info=True)
+        raise PosecovError(f"{name}: the picture is cut short or damaged ({_reason(error)}); get it again") from None
     if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
         # Numbers without a known white: measurements rather than a picture.
-        raise PosecovError(f"{path}: its pixels are 32-bit numbers; save it with 8 or 16 bits")
+        raise PosecovError(f"{name}: its pixels are 32-bit numbers; save it with 8 or 16 bits")
     try:
         image = ImageOps.exif_transpose(image)
     except Exception:  # Cameras and editors write broken EXIF; the picture itself is whole.
-        _log.debug("%s: EXIF cannot be read, orientation ignored", path, exc_info=True)
+        _log.debug("%s: EXIF cannot be read, orientation ignored", name, exc_info=True)
     if image.mode.startswith("I"):
         # 16-bit grey; older versions of Pillow open such PNGs as 32-bit integers.
         grey = np.clip(np.round(np.asarray(image, dtype=np.float64) / 257), 0, 255).astype(np.uint8)
@@ -144,8 +170,8 @@ def _decode(path: Path, image: Image.Image) -> np.ndarray:
     return np.ascontiguousarray(np.asarray(image.convert("RGB"))[:, :, ::-1])
 
 
-def _too_large(path: Path) -> PosecovError:
-    return PosecovError(f"{path}: the picture has more than {MAX_PIXELS // 1_000_000} megapixels; make it smaller")
+def _too_large(name: str, max_pixels: int) -> PictureTooLarge:
+    return PictureTooLarge(f"{name}: the picture has more than {max_pixels / 1e6:g} megapixels; make it smaller")
 
 
 def _reason(error: Exception) -> str:

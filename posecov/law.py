@@ -104,6 +104,12 @@ def central_mass(squared: np.ndarray, dimension: int | np.ndarray, degrees_of_fr
     return np.where(np.asarray(dimension) > 0, mass, np.nan)
 
 
+def circle_mass(squared: np.ndarray, degrees_of_freedom: DegreesOfFreedom) -> np.ndarray:
+    """`central_mass` in two dimensions, where it has a closed form: 1 - (1 + squared / nu)^(-nu / 2)."""
+    nu, gaussian = _split(degrees_of_freedom)
+    return -np.expm1(np.where(gaussian, -squared / 2, -nu / 2 * np.log1p(squared / nu)))
+
+
 def central_radius_squared(
     mass: float | np.ndarray, dimension: int | np.ndarray, degrees_of_freedom: DegreesOfFreedom
 ) -> np.ndarray:

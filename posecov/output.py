@@ -49,7 +49,7 @@ def picture_document(image: str, width: int, height: int, model: str, mass: floa
             ellipse = {"semi_major": major, "semi_minor": minor, "angle": angle}
             fields["keypoints"][name] |= {"ellipse": ellipse, "outside": is_outside}
         if pose.components is not None:
-            others = [(probability, other.to_dict()["keypoints"]) for other, probability in pose.alternatives]
+            others = [(probability, other.keypoints_to_dict()) for other, probability in pose.alternatives]
             fields["alternatives"] = [{"probability": p, "keypoints": keypoints} for p, keypoints in others]
         documents.append(fields)
     return {"image": image, "width": width, "height": height, "model": model, "mass": mass, "people": documents}
@@ -67,11 +67,9 @@ def csv_rows(image: str, width: int, height: int, mass: float, people: Sequence[
 def _rows(pose: Pose, width: int, height: int, mass: float) -> list[tuple[float, float, float, float, float, float, bool]]:
     """x, y, sigma, semi-major, semi-minor, angle, outside of every joint."""
     flags = outside(pose.keypoints, width, height)
-    rows = []
-    for name, (x, y), sigma, flag in zip(pose.names, pose.keypoints, pose.sigma, flags, strict=True):
-        _, axes, angle = pose.ellipse(name, mass)
-        rows.append((float(x), float(y), float(sigma), float(axes[0]), float(axes[1]), float(angle), bool(flag)))
-    return rows
+    axes, angles = pose.ellipses(mass)
+    columns = (*pose.keypoints.T, pose.sigma, *axes.T, angles, flags)
+    return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
 def prepare_folder(path: str | Path) -> Path:

@@ -173,9 +173,31 @@ class Pose:
         if isinstance(point, Mixture):
             axes, angle = regions.ellipse_axes(point, mass)
         else:
-            axes, turn = law.ellipse_axes(point, mass, self.degrees_of_freedom)
-            angle = float(turn)
-        return self.keypoints[index].astype(np.float64), axes, angle
+            axes, angle = law.ellipse_axes(point, mass, self.degrees_of_freedom)
+        return self.keypoints[index].astype(np.float64), axes, float(angle)
+
+    def ellipses(self, mass: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+        """The ellipses of all joints at once, which takes far less time than `ellipse` joint by joint.
+
+        Returns:
+            Semi-axes (J, 2) in pixels, the longer first, and the angles (J,) of the first, as `ellipse` gives them.
+        """
+        axes, angles = np.empty((len(self.skeleton), 2)), np.empty(len(self.skeleton))
+        several: dict[int, list[tuple[int, Mixture]]] = {}
+        for index in range(len(self.skeleton)):
+            point = self._joint(index)
+            if isinstance(point, Mixture):
+                several.setdefault(point.components, []).append((index, point))
+            else:
+                axes[index], angles[index] = law.ellipse_axes(point, mass, self.degrees_of_freedom)
+        for alike in several.values():
+            chosen = [index for index, _ in alike]
+            weights, means, scatter = (
+                np.stack([getattr(point, key) for _, point in alike]) for key in ("weights", "means", "scatter")
+            )
+            point = Mixture(weights, means, scatter, self.degrees_of_freedom)
+            axes[chosen], angles[chosen] = regions.ellipse_axes(point, mass)
+        return axes, angles
 
     def region(self, joint: str, mass: float = 0.95) -> list[np.ndarray]:
         """Outlines of the smallest region that holds the joint with probability ``mass``, where `ellipse` is a simple one.
@@ -309,18 +331,21 @@ class Pose:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types for JSON; `from_dict` gives back the same pose bit for bit. Infinite degrees of freedom are None."""
-        sigma = plain(self.sigma)
-        points = plain(self.keypoints)
         fields = {
             "box": None if self.box is None else plain(self.box),
             "names": list(self.names),
-            "keypoints": {n: {"x": p[0], "y": p[1], "sigma": s} for n, p, s in zip(self.names, points, sigma, strict=True)},
+            "keypoints": self.keypoints_to_dict(),
             "covariance": plain(self.covariance),
             "degrees_of_freedom": None if math.isinf(self.degrees_of_freedom) else self.degrees_of_freedom,
             "known": list(self.known),
             "skeleton": self.skeleton.to_dict(),
         }
         return fields if self.components is None else fields | {"components": components_to_plain(self.components)}
+
+    def keypoints_to_dict(self) -> dict[str, dict[str, float]]:
+        """The x, y and sigma of every joint by its name, as in `to_dict`."""
+        rows = zip(self.names, plain(self.keypoints), plain(self.sigma), strict=True)
+        return {name: {"x": x, "y": y, "sigma": sigma} for name, (x, y), sigma in rows}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Pose":

@@ -3,6 +3,8 @@
 All functions take the `Mixture` of one point, D = 2, of one person; lengths are its own, usually pixels.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from posecov import density, law
@@ -12,6 +14,7 @@ from posecov.mixture import Mixture
 
 _OUTLINE = 96  # Vertices of an ellipse.
 _WIDEST = 50.0  # Logarithm of how much wider than the leading component's an ellipse may be: rounding hides the mass beyond.
+_ROOT_STEPS = 100  # Of false position, at most; about ten are needed.
 _LINES = 257  # Grid lines in each direction, over all components; each gets 33 at least.
 
 
@@ -51,7 +54,7 @@ def disc_probability(
     turned = place[..., 0, :] * step[..., 1, :] - place[..., 1, :] * step[..., 0, :]
     nu = degrees_of_freedom if np.ndim(degrees_of_freedom) == 0 else np.asarray(degrees_of_freedom)[..., None]
     # M(r) / r^2 is 1/2 at the mean itself.
-    inside = np.where(squared > 1e-12, law.central_mass(squared, 2, nu) / np.maximum(squared, 1e-12), 0.5)
+    inside = np.where(squared > 1e-12, law.circle_mass(squared, nu) / np.maximum(squared, 1e-12), 0.5)
     return np.clip((inside * turned).mean(axis=-1), 0.0, 1.0)
 
 
@@ -65,37 +68,66 @@ def probability_within(point: Mixture, radius: float) -> float:
     return float(centred @ point.weights)
 
 
-def ellipse_axes(point: Mixture, mass: float) -> tuple[np.ndarray, float]:
+def ellipse_axes(point: Mixture, mass: float) -> tuple[np.ndarray, np.ndarray]:
     """The ellipse around the mean, in the shape of the leading component, that holds ``mass`` of the whole law.
 
     It holds what it promises, but where a second component lies apart it is not the smallest such region: see `contours`.
 
-    Returns:
-        Semi-axes (2,), the longer first, and the angle of the first as `law.ellipse_axes` gives it.
-    """
-    from scipy.optimize import brentq
+    Args:
+        point: of one point, or of several (...) with as many components each.
+        mass: between 0 and 1.
 
-    leading = point.scatters[0]
+    Returns:
+        Semi-axes (..., 2), the longer first, and the angles (...) of the first as `law.ellipse_axes` gives them.
+    """
+    leading = point.scatters[..., 0, :, :]
     axes, angle = law.ellipse_axes(leading, mass, point.degrees_of_freedom)
     if point.components == 1:
-        return axes, float(angle)
+        return axes, angle
     # In coordinates where the leading component is a unit circle, the ellipse is a circle.
-    whitener = np.linalg.inv(law.cholesky(leading))
-    scatters = whitener @ point.scatters @ whitener.T
-    centres = (point.means - point.mean) @ whitener.T
-    whitened = Mixture(point.weights, centres, (scatters + np.swapaxes(scatters, -1, -2)) / 2, point.degrees_of_freedom)
-    alone = np.log(law.central_radius_squared(mass, 2, point.degrees_of_freedom)) / 2
+    whitener = np.linalg.inv(law.cholesky(leading))[..., None, :, :]
+    scatters = whitener @ point.scatters[..., 1:, :, :] @ np.swapaxes(whitener, -1, -2)
+    scatters = (scatters + np.swapaxes(scatters, -1, -2)) / 2
+    centres = (whitener @ (point.means[..., 1:, :] - point.mean[..., None, :])[..., None])[..., 0]
+    weights, nu = point.weights, np.asarray(point.degrees_of_freedom)
+    alone = np.log(law.central_radius_squared(mass, 2, nu)) / 2
 
-    def excess(log_ratio: float) -> float:
-        return probability_within(whitened, float(np.exp(alone + log_ratio))) - mass
+    def excess(log_ratio: np.ndarray) -> np.ndarray:
+        radius = np.exp(alone + log_ratio)
+        others = disc_probability(centres, scatters, radius[..., None], nu[..., None] if nu.ndim else float(nu))
+        inside = weights[..., 0] * law.circle_mass(np.square(radius), nu) + (weights[..., 1:] * others).sum(axis=-1)
+        # Odds against the logarithm of the radius are nearly a straight line, as both tails are powers.
+        inside = np.clip(inside, 1e-300, 1 - 1e-16)
+        return np.log(inside / (1 - inside)) - np.log(mass / (1 - mass))
 
-    low = high = 0.0
-    while excess(low) > 0:
-        low -= 1.0
-    while excess(high) < 0 and high < _WIDEST:
-        high += 1.0
-    ratio = brentq(excess, low, high, xtol=1e-9) if low < high < _WIDEST else high
-    return axes * np.exp(ratio), float(angle)
+    return axes * np.exp(_root(excess, np.zeros(leading.shape[:-2])))[..., None], angle
+
+
+def _root(rising: Callable[[np.ndarray], np.ndarray], start: np.ndarray) -> np.ndarray:
+    """Where functions (...) that rise from below 0 are 0, `_WIDEST` above their starts (...) at most, all at a time.
+
+    Steps of 1 find an interval, false position narrows it; an end that stays has its value halved (the Illinois variant).
+    """
+    low = high = start
+    below = above = rising(start)
+    while (below > 0).any():
+        low = np.where(below > 0, low - 1.0, low)
+        below = rising(low)
+    while ((above < 0) & (high < start + _WIDEST)).any():
+        high = np.where(above < 0, high + 1.0, high)
+        above = rising(high)
+    beyond, last = above < 0, np.zeros(start.shape, dtype=int)
+    for _ in range(_ROOT_STEPS):
+        apart = np.where(above > below, above - below, 1.0)
+        middle = np.clip(low - below * (high - low) / apart, low, high)
+        value = rising(middle)
+        if ((abs(value) < 1e-8) | (high - low < 1e-9)).all():
+            break
+        side = np.where(value < 0, -1, 1)
+        above = np.where(side > 0, value, np.where(last < 0, above / 2, above))
+        below = np.where(side < 0, value, np.where(last > 0, below / 2, below))
+        high, low, last = np.where(side > 0, middle, high), np.where(side < 0, middle, low), side
+    return np.where(beyond, high, middle)
 
 
 def contours(point: Mixture, mass: float) -> list[np.ndarray]:

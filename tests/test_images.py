@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from posecov.errors import PosecovError
-from posecov.images import list_images, read_image
+from posecov.images import PictureTooLarge, decode_image, list_images, read_image
 
 RGB = np.zeros((40, 60, 3), dtype=np.uint8)
 RGB[:, :, 0] = 250
@@ -222,3 +222,26 @@ def test_an_empty_folder_is_an_error(tmp_path):
     (tmp_path / "notes.txt").touch()
     with pytest.raises(PosecovError, match="no pictures"):
         list_images([tmp_path])
+
+
+def test_a_picture_from_memory_is_that_of_the_file(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), BGR)
+    np.testing.assert_array_equal(decode_image((tmp_path / "a.png").read_bytes(), "a.png"), BGR)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(b"", "empty"), (b"GIF89a", "a.png: "), (b"%!PS-Adobe-3.0 EPSF-3.0", "not a picture")]
+)
+def test_what_is_no_picture_in_memory(content, said):
+    with pytest.raises(PosecovError, match=said):
+        decode_image(content, "a.png")
+
+
+def test_the_limit_of_pixels_counts_before_anything_is_decoded(tmp_path):
+    content = huge_png(tmp_path / "huge.png", 3_000).read_bytes()
+    tracemalloc.start()
+    with pytest.raises(PictureTooLarge, match=r"^a: the picture has more than 2\.5 megapixels"):
+        decode_image(content, "a", 2_500_000)
+    assert tracemalloc.get_traced_memory()[1] < 1e6
+    tracemalloc.stop()
+    assert decode_image(content, "a", 9_000_000).shape == (3_000, 3_000, 3)

@@ -68,6 +68,8 @@ def test_central_mass_is_the_radial_distribution_and_its_inverse(dof, dimension)
     squared = np.array([0.0, 0.3, 2.0, 30.0, 400.0])
     expected = stats.chi2(dimension).cdf(squared) if math.isinf(dof) else stats.f(dimension, dof).cdf(squared / dimension)
     np.testing.assert_allclose(law.central_mass(squared, dimension, dof), expected, atol=1e-13)
+    if dimension == 2:
+        np.testing.assert_allclose(law.circle_mass(squared, dof), expected, atol=1e-13)
     masses = np.array([1e-8, 0.05, 0.5, 0.95, 1 - 1e-9])
     back = law.central_mass(law.central_radius_squared(masses, dimension, dof), dimension, dof)
     np.testing.assert_allclose(back, masses, rtol=1e-8)

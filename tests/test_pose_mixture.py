@@ -142,6 +142,18 @@ def test_ellipse_region_and_probability_agree_with_samples():
     np.testing.assert_allclose(pose.region("neck")[0], single.region("neck")[0], rtol=1e-6)
 
 
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("mass", [0.3, 0.95, 0.9999])
+def test_all_ellipses_at_once_are_those_one_by_one(known, mass):
+    pose = make()
+    pose = pose.condition({pose.names[0]: pose.keypoints[0] + 2.0}) if known else pose
+    axes, angles = pose.ellipses(mass)
+    for index, name in enumerate(pose.names):
+        _, expected, angle = pose.ellipse(name, mass)
+        np.testing.assert_allclose(axes[index], expected, rtol=1e-6)
+        assert angles[index] == pytest.approx(angle)
+
+
 def test_known_joints_have_no_region():
     pose = make().condition({"r_ankle": (101.0, 201.0)})
     assert pose.region("r_ankle") == []

@@ -1,12 +1,13 @@
 """What things cost here, each against the naive way in the same run.
 
-    python tools/benchmark.py tic|pseudo-labels|train-step|loader|inference|video [...] [--json OUT]
+    python tools/benchmark.py tic|pseudo-labels|train-step|loader|inference|video|serve [...] [--json OUT]
 
 tic: Taylor terms of the papers' own network, closed form and randomised, against autograd. pseudo-labels: neighbour search
 against the bare matrix product it contains. train-step: a pose training step with and without TIC. loader: reading pictures,
 the training step, and both together. inference: the deployed model with and without its covariance, one box through
 `PoseEstimator`, and importing the package. video: `posecov video` from file to file against the network alone, and its memory
-over time. OUT holds one flat object of numbers. Exit code 2 when something is missing.
+over time. serve: `posecov serve` with eight clients against the bare session, waiting times, memory over good and bad requests.
+OUT holds one flat object of numbers. Exit code 2 when something is missing.
 """
 
 import logging
@@ -27,7 +28,7 @@ from posecov.commands.terminal import needs_training_packages
 from posecov.model import PoseModel
 from posecov.output import write_json
 
-Name = Literal["tic", "pseudo-labels", "train-step", "loader", "inference", "video"]
+Name = Literal["tic", "pseudo-labels", "train-step", "loader", "inference", "video", "serve"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Options:
     json: Path | None = None
     """Where to write the figures."""
     weights: Path = Path("weights/posecov-lsp14-small.onnx")
-    """The model of `inference` and `video`."""
+    """The model of `inference`, `video` and `serve`."""
     threads: int = 1
     """CPU threads."""
     input_size: int = 192
@@ -58,6 +59,8 @@ class Options:
     """Of `video`; made of a free photo when not given."""
     frames: int = 300
     """Of the film that `video` makes."""
+    requests: int = 2000
+    """Good and bad ones over which `serve` watches the memory."""
 
 
 def tic(options: Options) -> Mapping[str, float]:
@@ -129,6 +132,13 @@ def video(options: Options) -> Mapping[str, float]:
     return measure(options.weights, options.film, options.frames, options.threads)
 
 
+def serve(options: Options) -> Mapping[str, float]:
+    """The server."""
+    from posecov.learn.benchmarks.serve import measure
+
+    return measure(options.weights, options.threads, long=options.requests)
+
+
 def import_seconds(repeats: int = 5) -> float:
     """Median time of `from posecov import PoseEstimator` in a fresh interpreter, without the interpreter's own start."""
     code = "import time; t = time.perf_counter(); from posecov import PoseEstimator; print(time.perf_counter() - t)"
@@ -145,6 +155,7 @@ BENCHMARKS: Mapping[Name, Callable[[Options], Mapping[str, float]]] = {
     "loader": loader,
     "inference": inference,
     "video": video,
+    "serve": serve,
 }
 
 
