@@ -17,7 +17,7 @@ export interface Ellipse {
   angle: number;
 }
 
-/** How finely the outlines of several components are found: lines of the grid for each of them, rays and steps along them. */
+/** How finely the outlines of several components are found: lines of the grid over all of them, rays and steps along them. */
 export interface Fineness {
   lines: number;
   angles: number;
@@ -25,9 +25,9 @@ export interface Fineness {
 }
 
 /** As posecov/density.py. */
-export const FINE: Fineness = { lines: 64, angles: 48, strata: 16 };
+export const FINE: Fineness = { lines: 160, angles: 48, strata: 16 };
 /** For the moments in which a joint is dragged. */
-export const QUICK: Fineness = { lines: 22, angles: 12, strata: 12 };
+export const QUICK: Fineness = { lines: 50, angles: 8, strata: 12 };
 
 const OUTLINE = 96;
 const NEGLIGIBLE = 1e-5;
@@ -79,10 +79,8 @@ function density(parts: readonly Component[], nu: number, x: number, y: number):
  * shifted from ray to ray by the golden ratio, with finer strata towards the tail.
  */
 function level(parts: readonly Component[], nu: number, mass: number, { angles, strata }: Fineness): number {
-  const steps = strata - 3;
-  const edges = Array.from({ length: steps }, (_, i) => i / steps);
-  for (const tail of [0.25, 0.0625, 0.0078125, 0]) edges.push(1 - tail / steps);
   const rays = 2 * angles;
+  const { radii, widths } = quantiles(nu, rays, strata);
   const heights = new Float64Array(parts.length * rays * strata);
   const shares = new Float64Array(heights.length);
   let at = 0;
@@ -92,13 +90,10 @@ function level(parts: readonly Component[], nu: number, mass: number, { angles, 
       const turn = (((ray >> 1) + 0.5) * Math.PI) / angles + (ray & 1 ? Math.PI : 0);
       const [c, s] = [Math.cos(turn), Math.sin(turn)];
       const [rx, ry] = [part.root[0] * c, part.root[1] * c + part.root[2] * s];
-      const shift = ((ray + 0.5) * ((Math.sqrt(5) - 1) / 2)) % 1;
       for (let i = 0; i < strata; i++) {
-        const share = edges[i + 1] - edges[i];
-        const place = Math.min(Math.max(edges[i] + shift * share, 1e-12), 1 - 1e-12);
-        const radius = Math.sqrt(centralRadiusSquared(place, nu));
+        const radius = radii[ray * strata + i];
         heights[at] = density(parts, nu, part.x + radius * rx, part.y + radius * ry);
-        shares[at++] = (part.weight * share) / rays;
+        shares[at++] = (part.weight * widths[i]) / rays;
       }
     }
   }
@@ -117,6 +112,28 @@ function level(parts: readonly Component[], nu: number, mass: number, { angles, 
   return lower;
 }
 
+let kept: { nu: number; rays: number; strata: number; radii: Float64Array; widths: number[] } | null = null;
+
+/** Distances of the points on every ray from their component's centre, in its own units, and the shares of the strata. */
+function quantiles(nu: number, rays: number, strata: number): { radii: Float64Array; widths: number[] } {
+  // All joints of a pose ask for the same ones.
+  if (kept && kept.nu === nu && kept.rays === rays && kept.strata === strata) return kept;
+  const steps = strata - 3;
+  const edges = Array.from({ length: steps }, (_, i) => i / steps);
+  for (const tail of [0.25, 0.0625, 0.0078125, 0]) edges.push(1 - tail / steps);
+  const widths = edges.slice(1).map((edge, i) => edge - edges[i]);
+  const radii = new Float64Array(rays * strata);
+  for (let ray = 0; ray < rays; ray++) {
+    const shift = ((ray + 0.5) * ((Math.sqrt(5) - 1) / 2)) % 1;
+    widths.forEach((width, i) => {
+      const place = Math.min(Math.max(edges[i] + shift * width, 1e-12), 1 - 1e-12);
+      radii[ray * strata + i] = Math.sqrt(centralRadiusSquared(place, nu));
+    });
+  }
+  kept = { nu, rays, strata, radii, widths };
+  return kept;
+}
+
 /** Outlines of the smallest region that holds a mass, the largest first; a polygon inside another is a hole. */
 export function contours(point: Mixture, mass: number, fineness: Fineness = FINE): Outline[] {
   const parts = components(point);
@@ -130,22 +147,23 @@ export function contours(point: Mixture, mass: number, fineness: Fineness = FINE
   // In coordinates where the leading component is a unit circle around 0.
   const { x: x0, y: y0, root, whitener } = parts[0];
   const lines: [number[], number[]] = [[], []];
-  for (const part of parts) {
+  const certain = parts.map((part) => reachOf(part.peak / threshold, nu));
+  const possible = parts.map((part) => reachOf((part.peak * parts.length) / threshold, nu));
+  const count = Math.max(Math.floor(fineness.lines / possible.filter((squared) => squared > 0).length), 14);
+  parts.forEach((part, k) => {
     // Where the density exceeds the threshold, one of the K components exceeds its K-th part: an ellipse around each.
-    const excess = Math.log((part.peak * parts.length) / threshold);
-    if (!(excess > 0)) continue;
-    const squared = nu === Infinity ? 2 * excess : nu * Math.expm1((2 / (nu + 2)) * excess);
-    const reach = 1.02 * Math.sqrt(squared);
+    if (!(possible[k] > 0)) return;
+    const reach = 1.02 * Math.sqrt(possible[k]);
     const dx = part.x - x0;
     const centre = [whitener[0] * dx, whitener[1] * dx + whitener[2] * (part.y - y0)];
     const a = [whitener[0] * part.root[0], 0];
     const b = [whitener[1] * part.root[0] + whitener[2] * part.root[1], whitener[2] * part.root[2]];
     [Math.hypot(...a), Math.hypot(...b)].forEach((width, axis) => {
-      for (let i = 0; i < fineness.lines; i++) {
-        lines[axis].push(centre[axis] + reach * width * ((2 * i) / (fineness.lines - 1) - 1));
+      for (let i = 0; i < count; i++) {
+        lines[axis].push(centre[axis] + reach * width * ((2 * i) / (count - 1) - 1));
       }
     });
-  }
+  });
   const xs = Float64Array.from(lines[0]).sort();
   const ys = Float64Array.from(lines[1]).sort();
   const columns = xs.length;
@@ -158,14 +176,28 @@ export function contours(point: Mixture, mass: number, fineness: Fineness = FINE
       const y = y0 + root[1] * xs[i] + root[2] * ys[j];
       places[2 * at] = x;
       places[2 * at + 1] = y;
-      inside[at] = density(parts, nu, x, y) > threshold ? 1 : 0;
+      // Most places lie where one component is enough by itself, or where all together cannot be.
+      let [clear, open] = [false, false];
+      for (let k = 0; k < parts.length && !clear; k++) {
+        const { whitener: w, x: cx, y: cy } = parts[k];
+        const u = w[0] * (x - cx);
+        const v = w[1] * (x - cx) + w[2] * (y - cy);
+        const squared = u * u + v * v;
+        if (squared < certain[k]) clear = true;
+        else if (squared < possible[k]) open = true;
+      }
+      inside[at] = clear || (open && density(parts, nu, x, y) > threshold) ? 1 : 0;
     }
   }
-  const steps = fineness === FINE ? 24 : 9;
+  const steps = fineness === QUICK ? 1 : 8;
   return outlines(inside, columns, ys.length)
     .map((pairs) => onLevel(parts, nu, threshold, pairs, places, steps))
     .sort((a, b) => Math.abs(area(b)) - Math.abs(area(a)));
 }
+
+/** The squared distance within which a component of this peak over a threshold exceeds it; 0 or less where it never does. */
+const reachOf = (ratio: number, nu: number): number =>
+  nu === Infinity ? 2 * Math.log(ratio) : nu * Math.expm1((2 / (nu + 2)) * Math.log(ratio));
 
 /** Vertices on an ellipse. */
 export function ellipseOutline(x: number, y: number, { major, minor, angle }: Ellipse): Outline {
@@ -280,25 +312,27 @@ function outlines(inside: Uint8Array, columns: number, rows: number): number[][]
   return found;
 }
 
-/** The places between pairs of grid places where the density passes the threshold, by bisection. */
+/** The places between pairs of grid places where the density passes the threshold: false position on its logarithm. */
 function onLevel(
   parts: readonly Component[], nu: number, threshold: number, pairs: readonly number[], places: Float64Array, steps: number,
 ): Outline {
   const found = new Float64Array(pairs.length);
+  const level = Math.log(threshold);
   for (let i = 0; i < pairs.length; i += 2) {
     const [ax, ay] = [places[2 * pairs[i]], places[2 * pairs[i] + 1]];
-    const [bx, by] = [places[2 * pairs[i + 1]], places[2 * pairs[i + 1] + 1]];
-    const starts = density(parts, nu, ax, ay) > threshold;
-    let [low, high] = [0, 1];
-    for (let step = 0; step < steps; step++) {
-      const middle = (low + high) / 2;
-      const same = density(parts, nu, ax + middle * (bx - ax), ay + middle * (by - ay)) > threshold === starts;
-      if (same) low = middle;
-      else high = middle;
+    const [dx, dy] = [places[2 * pairs[i + 1]] - ax, places[2 * pairs[i + 1] + 1] - ay];
+    const excess = (t: number): number => Math.log(density(parts, nu, ax + t * dx, ay + t * dy)) - level;
+    let [low, high, below, above] = [0, 1, excess(0), excess(1)];
+    let t = below / (below - above);
+    for (let step = 0; step < steps && Math.abs(below - above) > 0; step++) {
+      const value = excess(t);
+      // An end that stays counts half (the Illinois rule), so that both ends move.
+      if (value > 0 === below > 0) [low, below, above] = [t, value, above / 2];
+      else [high, above, below] = [t, value, below / 2];
+      t = low + ((high - low) * below) / (below - above);
     }
-    const t = (low + high) / 2;
-    found[i] = ax + t * (bx - ax);
-    found[i + 1] = ay + t * (by - ay);
+    found[i] = ax + t * dx;
+    found[i + 1] = ay + t * dy;
   }
   return found;
 }
