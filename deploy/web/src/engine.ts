@@ -91,14 +91,11 @@ function threadCount(): number {
 }
 
 async function hasWebGpu(): Promise<boolean> {
-  const { gpu, connection } = navigator as Navigator & {
-    gpu?: { requestAdapter(): Promise<{ info?: { isFallbackAdapter?: boolean }; isFallbackAdapter?: boolean } | null> };
-    connection?: { saveData?: boolean };
-  };
+  const { gpu, connection } = navigator as Navigator & { connection?: { saveData?: boolean } };
   if (!gpu || connection?.saveData) return false;
   const adapter = await gpu.requestAdapter().catch(() => null);
   // A software adapter is slower than WebAssembly.
-  return !!adapter && !adapter.isFallbackAdapter && !adapter.info?.isFallbackAdapter;
+  return !!adapter && !adapter.info?.isFallbackAdapter;
 }
 
 function withPatience<T>(promise: Promise<T>, late: (value: T) => void): Promise<T> {
