@@ -45,7 +45,7 @@ export class Engine {
     const plain = await this.start(url, "wasm", threads);
     if (turn !== this.loading) return plain.running.client.close();
     this.take(plain.running);
-    if (backend === "wasm" || !(await hasWebGpu())) return;
+    if (backend === "wasm" || !(await hasWebGpu(backend === "webgpu"))) return;
     try {
       const fast = await withPatience(this.start(url, "webgpu", 1), (late) => late.running.client.close());
       const apart = distance(fast.prediction, plain.prediction);
@@ -90,12 +90,13 @@ function threadCount(): number {
   return asked >= 1 ? Math.floor(asked) : Math.min(Math.max((navigator.hardwareConcurrency || 2) - 1, 1), 4);
 }
 
-async function hasWebGpu(): Promise<boolean> {
+/** Whether there is a GPU worth trying; when it is asked for, any will do. */
+async function hasWebGpu(asked: boolean): Promise<boolean> {
   const { gpu, connection } = navigator as Navigator & { connection?: { saveData?: boolean } };
-  if (!gpu || connection?.saveData) return false;
+  if (!gpu || (connection?.saveData && !asked)) return false;
   const adapter = await gpu.requestAdapter().catch(() => null);
   // A software adapter is slower than WebAssembly.
-  return !!adapter && !adapter.info?.isFallbackAdapter;
+  return !!adapter && (asked || !adapter.info?.isFallbackAdapter);
 }
 
 function withPatience<T>(promise: Promise<T>, late: (value: T) => void): Promise<T> {

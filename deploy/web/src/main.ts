@@ -330,7 +330,8 @@ function tellEngine(): void {
   if (!running) return;
   const { backend, threads, milliseconds, metadata } = running;
   const where = backend === "webgpu" ? "WebGPU" : `WebAssembly${threads > 1 ? `, ${threads} threads` : ""}`;
-  element("engine").textContent = `${metadata.name.replace(/^posecov-\w+-/, "")} · ${where} · ${Math.round(milliseconds)} ms`;
+  element("engine").textContent = `${where} · ${Math.round(milliseconds)} ms`;
+  element("engine").title = `${metadata.name}: time for one person`;
   element("engine").dataset.backend = backend;
 }
 
@@ -359,7 +360,7 @@ function hint(joint: number | null): void {
   const [x, y] = stage.handle(joint);
   box.style.transform = `translate(${x}px, ${y}px)`;
   box.classList.toggle("leftwards", x > stage.view.width / 2);
-  box.querySelector("span")!.textContent = matchMedia("(pointer: coarse)").matches ? "Drag this wrist" : "Drag this wrist";
+  box.querySelector("span")!.textContent = "Drag this wrist";
   box.hidden = false;
 }
 
@@ -376,6 +377,7 @@ function nameJoints(pose: Pose | null): void {
 function show(picture: Shown): void {
   const mirror = live && mirrored;
   shown = picture;
+  stage.root.dataset.picture = picture.name;
   stage.show(picture, mirror);
 }
 
@@ -572,7 +574,7 @@ async function ready(): Promise<NonNullable<Engine["running"]>> {
   return engine.running;
 }
 
-async function change_model(name: ModelName): Promise<void> {
+async function changeModel(name: ModelName): Promise<void> {
   const before = engine.running;
   busy(`Loading the ${name} model`);
   const wait = load(name);
@@ -674,7 +676,7 @@ click("save-json", saveJson);
 click("save-png", savePng);
 element<HTMLInputElement>("mass").addEventListener("input", ({ target }) => setMass(Number((target as HTMLInputElement).value)));
 element<HTMLSelectElement>("model").addEventListener("change", ({ target }) => {
-  void change_model((target as HTMLSelectElement).value as ModelName);
+  void changeModel((target as HTMLSelectElement).value as ModelName);
 });
 
 window.addEventListener("keydown", (event) => {

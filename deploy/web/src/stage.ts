@@ -50,6 +50,7 @@ export class Stage {
     this.root.addEventListener("pointerdown", (event) => this.press(event));
     this.root.addEventListener("pointermove", (event) => this.hover(event));
     this.root.addEventListener("pointerleave", () => this.aim(null));
+    window.addEventListener("keydown", () => this.root.classList.remove("by-pointer"), true);
   }
 
   /** Make the joints' buttons. */
@@ -100,11 +101,24 @@ export class Stage {
     const { source, width, height } = this.shown;
     const { left, top, scale, mirror } = this.view;
     context.imageSmoothingQuality = "high";
+    this.backdrop(context, this.shown);
     if (mirror) {
       context.translate(2 * left + scale * width, 0);
       context.scale(-1, 1);
     }
     context.drawImage(source, left, top, scale * width, scale * height);
+  }
+
+  /** Around the picture its own colours, out of focus and dim. */
+  private backdrop(context: CanvasRenderingContext2D, { source, width, height }: Picture): void {
+    const shape = this.view.width / this.view.height;
+    const part = Math.min(1, shape / (width / height));
+    const [w, h] = part < 1 ? [width * part, height] : [width, width / shape];
+    const small = Object.assign(document.createElement("canvas"), { width: 6, height: 4 });
+    small.getContext("2d")!.drawImage(source, (width - w) / 2, (height - h) / 2, w, h, 0, 0, 6, 4);
+    context.drawImage(small, 0, 0, this.view.width, this.view.height);
+    context.fillStyle = "rgb(14 15 18 / 0.72)";
+    context.fillRect(0, 0, this.view.width, this.view.height);
   }
 
   /** The context of an emptied canvas, in stage pixels. */
@@ -198,6 +212,7 @@ export class Stage {
     const joint = this.nearest(start, event.pointerType);
     if (joint === null) return;
     event.preventDefault();
+    this.root.classList.add("by-pointer");
     this.aim(joint);
     this.focus(joint);
     const twice = this.lastPress?.joint === joint && event.timeStamp - this.lastPress.time < DOUBLE;

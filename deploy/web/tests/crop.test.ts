@@ -37,8 +37,7 @@ describe.each(fixture.crops)("the crop of $box in $width x $height", ({ width, h
         }),
       ),
     );
-    // OpenCV warps with coordinates to a 32nd of a pixel.
-    expect(worst).toBeLessThanOrEqual(3);
+    expect(worst).toBeLessThanOrEqual(1);
   });
 });
 

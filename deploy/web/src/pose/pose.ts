@@ -1,7 +1,6 @@
 /** One person's pose: keypoints with a joint law, and the questions that it answers (posecov/pose.py). */
 
 import { following } from "./following";
-import { spread } from "./law";
 import * as mixture from "./mixture";
 import type { Mixture } from "./mixture";
 import { contours, ellipseOf, type Ellipse, type Fineness, type Outline } from "./regions";
@@ -27,8 +26,10 @@ export interface LawFacts {
   exchanges: { name: string; permutation: number[] }[];
 }
 
+/** Everything that is asked of it is worked out once. */
 export class Pose {
   readonly joints: number;
+  private readonly kept = new Map<string, unknown>();
   /** Joints that are not known; the law's coordinates are theirs, two each. */
   readonly free: readonly number[];
 
@@ -57,16 +58,21 @@ export class Pose {
     return new Pose(facts, mixture.ofExchanges(mean, scatter, nu, weights, permutations), new Map(), box);
   }
 
+  private once<T>(name: string, make: () => T): T {
+    if (!this.kept.has(name)) this.kept.set(name, make());
+    return this.kept.get(name) as T;
+  }
+
   get skeleton(): Skeleton {
     return this.facts.skeleton;
   }
 
   /** x0, y0, x1, y1, ... in pixels of the picture. */
   get keypoints(): Float64Array {
-    return this.place(this.law.means[0]);
+    return this.once("keypoints", () => this.place(this.law.means[0]));
   }
 
-  /** Keypoints of the law's component k. */
+  /** Keypoints of a component by the mean of its free coordinates. */
   private place(mean: Float64Array): Float64Array {
     const found = new Float64Array(2 * this.joints);
     this.free.forEach((joint, i) => found.set(mean.subarray(2 * i, 2 * i + 2), 2 * joint));
@@ -81,7 +87,7 @@ export class Pose {
 
   /** (2J, 2J) scatter of the leading component, 0 in the rows of known joints. */
   get scatter(): Float64Array {
-    return this.spread(this.law.scatters[0]);
+    return this.once("scatter", () => this.spread(this.law.scatters[0]));
   }
 
   private spread(matrix: Float64Array): Float64Array {
@@ -102,15 +108,18 @@ export class Pose {
 
   /** Expected distance in pixels of each joint from its keypoint, 0 for a known one. */
   get expectedError(): number[] {
-    const found = new Array<number>(this.joints).fill(0);
-    this.free.forEach((joint, i) => (found[joint] = mixture.expectedError(mixture.pointLaw(this.law, i))));
-    return found;
+    return this.once("expectedError", () =>
+      Array.from({ length: this.joints }, (_, joint) => {
+        const point = this.point(joint);
+        return point ? mixture.expectedError(point) : 0;
+      }),
+    );
   }
 
   /** The law of one joint that is not known, else null. */
   point(joint: number): Mixture | null {
     const index = this.free.indexOf(joint);
-    return index < 0 ? null : mixture.pointLaw(this.law, index);
+    return index < 0 ? null : this.once(`point ${joint}`, () => mixture.pointLaw(this.law, index));
   }
 
   /** Outlines of the smallest region that holds the joint with a probability; none for a known joint. */
@@ -155,10 +164,5 @@ export class Pose {
   /** How the others follow a joint that is not known. */
   following(joint: number): { gains: number[][]; correlations: number[] } {
     return following(this.scatter, joint);
-  }
-
-  /** Second moments over the scatter of one component. */
-  get spreadFactor(): number {
-    return spread(this.law.nu);
   }
 }
