@@ -22,6 +22,7 @@ from posecov.commands.demo import demo_photos
 from posecov.components import plain
 from posecov.following import correlations, gains
 from posecov.geometry import crop_map, warp
+from posecov.images import read_image
 from posecov.metadata import ModelMetadata
 from posecov.output import picture_document, write_json
 from posecov.pose import Pose
@@ -43,10 +44,10 @@ def main() -> None:
     """Write the three files."""
     (WEB / "public").mkdir(exist_ok=True)
     picture = WEB / "public" / "sample.jpg"
-    cv2.imwrite(str(picture), cv2.imread(str(demo_photos()[0])), [cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_OPTIMIZE, 1])
+    cv2.imwrite(str(picture), read_image(demo_photos()[0]), [cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_OPTIMIZE, 1])
     estimator = PoseEstimator("tiny", threads=1)
     facts = facts_of(estimator.metadata)
-    image = cv2.imread(str(picture))
+    image = read_image(picture)
     outputs = estimator.outputs(image, np.array([BOX]))
     pose = estimator(image, [BOX])[0]
     height, width = image.shape[:2]

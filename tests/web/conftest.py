@@ -1,27 +1,12 @@
 """The built page in a real browser: skipped where the build, Playwright or Chromium is missing."""
 
-import importlib.util
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-HERE = Path(__file__).parent
-
-
-def _site() -> Any:
-    spec = importlib.util.spec_from_file_location("web_site", HERE / "site.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-SITE = _site()
+from site_server import DIST, serving
 
 
 def chromium() -> str | None:
@@ -32,7 +17,7 @@ def chromium() -> str | None:
 @pytest.fixture(scope="session")
 def playwright() -> Iterator[Any]:
     """Playwright, or a skip that says what is missing."""
-    if not (SITE.DIST / "index.html").is_file():
+    if not (DIST / "index.html").is_file():
         pytest.skip("deploy/web/dist is not built (npm ci && npm run build in deploy/web)")
     if chromium() is None:
         pytest.skip("no Chromium (Debian package chromium, or $CHROMIUM)")
@@ -44,7 +29,7 @@ def playwright() -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def site() -> Iterator[str]:
     """URL of the built page."""
-    with SITE.serving() as url:
+    with serving() as url:
         yield url
 
 

@@ -116,6 +116,7 @@ function draw(fineness: Fineness): Figure | null {
 }
 
 let asked = 0;
+let told = 0;
 let labels = 0;
 
 /** Draw in the next frame, and tell the numbers. */
@@ -126,7 +127,11 @@ function refresh(): void {
     const start = performance.now();
     const quick = stage.dragging !== null || live;
     draw(quick ? QUICK : FINE);
-    panel.tell(session.base, session.pose);
+    // Numbers that change sixty times a second cannot be read.
+    if (stage.dragging === null || start - told > 80) {
+      panel.tell(session.base, session.pose);
+      told = start;
+    }
     if (stage.dragging !== null) performance.measure("posecov:drag", { start });
     buttons();
     tip();
@@ -739,7 +744,12 @@ async function keepForOffline(): Promise<void> {
 async function begin(): Promise<void> {
   await openSample();
   performance.mark("posecov:interactive");
-  await load("tiny");
+  void load("tiny");
+  try {
+    await ready();
+  } catch {
+    return;
+  }
   performance.mark("posecov:ready");
   document.documentElement.dataset.ready = "true";
   await keepForOffline();

@@ -3,7 +3,7 @@
  * posecov/density.py in two dimensions). All functions take the `Mixture` of one point, D = 2.
  */
 
-import { centralMass, centralRadiusSquared, fall } from "./law";
+import { centralMass, centralRadiusSquared } from "./law";
 import { axes2, cholesky } from "./linalg";
 import type { Mixture } from "./mixture";
 
@@ -22,94 +22,96 @@ export interface Fineness {
   lines: number;
   angles: number;
   strata: number;
+  /** Steps in which a vertex comes to the level. */
+  steps: number;
+  /** Probability below which a component is left out. */
+  negligible: number;
 }
 
 /** As posecov/density.py. */
-export const FINE: Fineness = { lines: 160, angles: 48, strata: 16 };
+export const FINE: Fineness = { lines: 110, angles: 48, strata: 16, steps: 5, negligible: 1e-5 };
 /** For the moments in which a joint is dragged. */
-export const QUICK: Fineness = { lines: 50, angles: 8, strata: 12 };
+export const QUICK: Fineness = { lines: 44, angles: 8, strata: 12, steps: 1, negligible: 1e-3 };
 
 const OUTLINE = 96;
-const NEGLIGIBLE = 1e-5;
+const RIM = 1024;
 
-/** Components with what their density needs: whitener rows, log peak. */
-interface Component {
-  weight: number;
-  x: number;
-  y: number;
-  /** L^-1 of the scatter's lower factor L: [1/l00, -l10/(l00 l11), 1/l11]. */
-  whitener: [number, number, number];
-  root: [number, number, number];
-  /** Density at the centre, times the weight. */
-  peak: number;
+/** Components with what their density needs, flat: this is the work of every step of a drag. */
+interface Components {
+  count: number;
+  nu: number;
+  weights: number[];
+  /** For each x, y of the mean; l00, l10, l11 of the scatter's lower factor. */
+  roots: [number, number, number, number, number][];
+  /** For each x, y; the rows of L^-1: 1 / l00, -l10 / (l00 l11), 1 / l11; and the density at the centre times the weight. */
+  flat: Float64Array;
 }
 
-function components(point: Mixture): Component[] {
-  const found: Component[] = [];
-  point.means.forEach((mean, k) => {
+const STRIDE = 6;
+
+function componentsOf(point: Mixture, negligible: number): Components {
+  const found: Components = { count: 0, nu: point.nu, weights: [], roots: [], flat: new Float64Array(STRIDE * point.means.length) };
+  point.means.forEach(([x, y], k) => {
     const weight = point.weights[k];
-    if (k > 0 && !(weight > NEGLIGIBLE)) return;
-    const l = cholesky(point.scatters[k], 2);
-    const [l00, l10, l11] = [l[0], l[2], l[3]];
-    found.push({
-      weight, x: mean[0], y: mean[1], root: [l00, l10, l11],
-      whitener: [1 / l00, -l10 / (l00 * l11), 1 / l11],
-      peak: weight / (2 * Math.PI * l00 * l11),
-    });
+    if (k > 0 && !(weight > negligible)) return;
+    const [l00, , l10, l11] = cholesky(point.scatters[k], 2);
+    found.weights.push(weight);
+    found.roots.push([x, y, l00, l10, l11]);
+    found.flat.set([x, y, 1 / l00, -l10 / (l00 * l11), 1 / l11, weight / (2 * Math.PI * l00 * l11)], STRIDE * found.count++);
   });
   return found;
 }
 
 /** Density of the law at a place. */
-function density(parts: readonly Component[], nu: number, x: number, y: number): number {
+function density({ flat, count, nu }: Components, x: number, y: number): number {
   let sum = 0;
-  for (const { x: cx, y: cy, whitener, peak } of parts) {
-    const dx = x - cx;
-    const u = whitener[0] * dx;
-    const v = whitener[1] * dx + whitener[2] * (y - cy);
-    sum += peak * Math.exp(fall(u * u + v * v, nu, 2));
+  const power = -(nu + 2) / 2;
+  for (let at = 0; at < STRIDE * count; at += STRIDE) {
+    const dx = x - flat[at];
+    const u = flat[at + 2] * dx;
+    const v = flat[at + 3] * dx + flat[at + 4] * (y - flat[at + 1]);
+    const squared = u * u + v * v;
+    sum += flat[at + 5] * (nu === Infinity ? Math.exp(-squared / 2) : (1 + squared / nu) ** power);
   }
   return sum;
 }
 
 /**
- * Density at the boundary of the region of highest density that holds a mass.
+ * Log density at the boundary of the region of highest density that holds a mass.
  *
  * Points stand for the law: rays of every component at evenly spaced angles, quantiles of its radius on them, stratified,
  * shifted from ray to ray by the golden ratio, with finer strata towards the tail.
  */
-function level(parts: readonly Component[], nu: number, mass: number, { angles, strata }: Fineness): number {
+function level(parts: Components, mass: number, { angles, strata }: Fineness): number {
   const rays = 2 * angles;
-  const { radii, widths } = quantiles(nu, rays, strata);
-  const heights = new Float64Array(parts.length * rays * strata);
+  const { radii, widths } = quantiles(parts.nu, rays, strata);
+  const heights = new Float64Array(parts.count * rays * strata);
   const shares = new Float64Array(heights.length);
   let at = 0;
-  for (const part of parts) {
+  parts.roots.forEach(([x, y, l00, l10, l11], k) => {
     for (let ray = 0; ray < rays; ray++) {
       // In the order of density.py: axis by axis, first the one direction, then the other.
       const turn = (((ray >> 1) + 0.5) * Math.PI) / angles + (ray & 1 ? Math.PI : 0);
       const [c, s] = [Math.cos(turn), Math.sin(turn)];
-      const [rx, ry] = [part.root[0] * c, part.root[1] * c + part.root[2] * s];
+      const [rx, ry] = [l00 * c, l10 * c + l11 * s];
       for (let i = 0; i < strata; i++) {
         const radius = radii[ray * strata + i];
-        heights[at] = density(parts, nu, part.x + radius * rx, part.y + radius * ry);
-        shares[at++] = (part.weight * widths[i]) / rays;
+        heights[at] = Math.log(density(parts, x + radius * rx, y + radius * ry));
+        shares[at++] = (parts.weights[k] * widths[i]) / rays;
       }
     }
+  });
+  // Bisection: below the level lies what is left of the mass. Cheaper than sorting.
+  let [low, high] = [Infinity, -Infinity];
+  for (const height of heights) [low, high] = [Math.min(low, height), Math.max(high, height)];
+  for (let step = 0; step < 24; step++) {
+    const middle = (low + high) / 2;
+    let below = 0;
+    for (let i = 0; i < heights.length; i++) if (heights[i] < middle) below += shares[i];
+    if (below > 1 - mass) high = middle;
+    else low = middle;
   }
-  const order = Uint32Array.from(heights, (_, i) => i).sort((a, b) => heights[a] - heights[b]);
-  // Log density interpolated over what lies below it.
-  let [below, before, lower] = [0, 0, heights[order[0]]];
-  for (const index of order) {
-    const middle = below + shares[index] / 2;
-    if (middle >= 1 - mass) {
-      const t = middle > before ? (1 - mass - before) / (middle - before) : 0;
-      return Math.exp(Math.log(lower) + t * (Math.log(heights[index]) - Math.log(lower)));
-    }
-    [before, lower] = [middle, heights[index]];
-    below += shares[index];
-  }
-  return lower;
+  return (low + high) / 2;
 }
 
 let kept: { nu: number; rays: number; strata: number; radii: Float64Array; widths: number[] } | null = null;
@@ -136,68 +138,71 @@ function quantiles(nu: number, rays: number, strata: number): { radii: Float64Ar
 
 /** Outlines of the smallest region that holds a mass, the largest first; a polygon inside another is a hole. */
 export function contours(point: Mixture, mass: number, fineness: Fineness = FINE): Outline[] {
-  const parts = components(point);
-  if (parts.length === 1) {
+  const parts = componentsOf(point, fineness.negligible);
+  const { nu, flat, roots, count } = parts;
+  if (count === 1) {
     const { major, minor, angle } = axes2(point.scatters[0]);
-    const radius = Math.sqrt(centralRadiusSquared(mass, point.nu));
-    return [ellipseOutline(parts[0].x, parts[0].y, { major: Math.sqrt(major) * radius, minor: Math.sqrt(minor) * radius, angle })];
+    const radius = Math.sqrt(centralRadiusSquared(mass, nu));
+    const [x, y] = point.means[0];
+    return [ellipseOutline(x, y, { major: Math.sqrt(major) * radius, minor: Math.sqrt(minor) * radius, angle })];
   }
-  const nu = point.nu;
-  const threshold = level(parts, nu, mass, fineness);
+  const threshold = level(parts, mass, fineness);
+  // Where the density exceeds the threshold, one of the K components exceeds its K-th part: an ellipse around each.
+  const certain = new Float64Array(count);
+  const possible = new Float64Array(count);
+  for (let k = 0; k < count; k++) {
+    const excess = Math.log(flat[STRIDE * k + 5]) - threshold;
+    certain[k] = reachOf(excess, nu);
+    possible[k] = reachOf(excess + Math.log(count), nu);
+  }
   // In coordinates where the leading component is a unit circle around 0.
-  const { x: x0, y: y0, root, whitener } = parts[0];
+  const [x0, y0, l00, l10, l11] = roots[0];
+  const [w0, w1, w2] = flat.subarray(2, 5);
   const lines: [number[], number[]] = [[], []];
-  const certain = parts.map((part) => reachOf(part.peak / threshold, nu));
-  const possible = parts.map((part) => reachOf((part.peak * parts.length) / threshold, nu));
-  const count = Math.max(Math.floor(fineness.lines / possible.filter((squared) => squared > 0).length), 14);
-  parts.forEach((part, k) => {
-    // Where the density exceeds the threshold, one of the K components exceeds its K-th part: an ellipse around each.
+  const each = Math.max(Math.floor(fineness.lines / possible.filter((squared) => squared > 0).length), 14);
+  roots.forEach(([x, y, r00, r10, r11], k) => {
     if (!(possible[k] > 0)) return;
     const reach = 1.02 * Math.sqrt(possible[k]);
-    const dx = part.x - x0;
-    const centre = [whitener[0] * dx, whitener[1] * dx + whitener[2] * (part.y - y0)];
-    const a = [whitener[0] * part.root[0], 0];
-    const b = [whitener[1] * part.root[0] + whitener[2] * part.root[1], whitener[2] * part.root[2]];
-    [Math.hypot(...a), Math.hypot(...b)].forEach((width, axis) => {
-      for (let i = 0; i < count; i++) {
-        lines[axis].push(centre[axis] + reach * width * ((2 * i) / (count - 1) - 1));
-      }
+    const dx = x - x0;
+    const centre = [w0 * dx, w1 * dx + w2 * (y - y0)];
+    [w0 * r00, Math.hypot(w1 * r00 + w2 * r10, w2 * r11)].forEach((width, axis) => {
+      for (let i = 0; i < each; i++) lines[axis].push(centre[axis] + reach * width * ((2 * i) / (each - 1) - 1));
     });
   });
-  const xs = Float64Array.from(lines[0]).sort();
-  const ys = Float64Array.from(lines[1]).sort();
+  const [xs, ys] = lines.map((own) => Float64Array.from(own).sort());
   const columns = xs.length;
   const places = new Float64Array(2 * columns * ys.length);
   const inside = new Uint8Array(columns * ys.length);
+  const limit = Math.exp(threshold);
   for (let j = 0; j < ys.length; j++) {
     for (let i = 0; i < columns; i++) {
       const at = j * columns + i;
-      const x = x0 + root[0] * xs[i];
-      const y = y0 + root[1] * xs[i] + root[2] * ys[j];
+      const x = x0 + l00 * xs[i];
+      const y = y0 + l10 * xs[i] + l11 * ys[j];
       places[2 * at] = x;
       places[2 * at + 1] = y;
       // Most places lie where one component is enough by itself, or where all together cannot be.
       let [clear, open] = [false, false];
-      for (let k = 0; k < parts.length && !clear; k++) {
-        const { whitener: w, x: cx, y: cy } = parts[k];
-        const u = w[0] * (x - cx);
-        const v = w[1] * (x - cx) + w[2] * (y - cy);
+      for (let k = 0; k < count && !clear; k++) {
+        const own = STRIDE * k;
+        const dx = x - flat[own];
+        const u = flat[own + 2] * dx;
+        const v = flat[own + 3] * dx + flat[own + 4] * (y - flat[own + 1]);
         const squared = u * u + v * v;
         if (squared < certain[k]) clear = true;
         else if (squared < possible[k]) open = true;
       }
-      inside[at] = clear || (open && density(parts, nu, x, y) > threshold) ? 1 : 0;
+      inside[at] = clear || (open && density(parts, x, y) > limit) ? 1 : 0;
     }
   }
-  const steps = fineness === QUICK ? 1 : 8;
   return outlines(inside, columns, ys.length)
-    .map((pairs) => onLevel(parts, nu, threshold, pairs, places, steps))
+    .map((pairs) => onLevel(parts, threshold, pairs, places, fineness.steps))
     .sort((a, b) => Math.abs(area(b)) - Math.abs(area(a)));
 }
 
-/** The squared distance within which a component of this peak over a threshold exceeds it; 0 or less where it never does. */
-const reachOf = (ratio: number, nu: number): number =>
-  nu === Infinity ? 2 * Math.log(ratio) : nu * Math.expm1((2 / (nu + 2)) * Math.log(ratio));
+/** The squared distance within which a component exceeds a threshold by the log of its peak over it; 0 or less if nowhere. */
+const reachOf = (excess: number, nu: number): number =>
+  nu === Infinity ? 2 * excess : nu * Math.expm1((2 / (nu + 2)) * excess);
 
 /** Vertices on an ellipse. */
 export function ellipseOutline(x: number, y: number, { major, minor, angle }: Ellipse): Outline {
@@ -229,9 +234,9 @@ export function area(polygon: Outline): number {
 export function ellipseOf(point: Mixture, mass: number): Ellipse {
   const { major, minor, angle } = axes2(point.scatters[0]);
   let radius = Math.sqrt(centralRadiusSquared(mass, point.nu));
-  const parts = components(point);
-  if (parts.length > 1) {
-    const excess = (logRatio: number): number => massWithin(parts, point.nu, radius * Math.exp(logRatio)) - mass;
+  const parts = componentsOf(point, FINE.negligible);
+  if (parts.count > 1) {
+    const excess = (logRatio: number): number => massWithin(parts, radius * Math.exp(logRatio)) - mass;
     let [low, high] = [0, 0];
     while (excess(low) > 0) low -= 1;
     while (excess(high) < 0 && high < 50) high += 1;
@@ -249,30 +254,23 @@ export function ellipseOf(point: Mixture, mass: number): Ellipse {
  * Probability of the leading component's ellipse of a radius, in its own units: the flux of the field M(|z|) z / (2 pi |z|^2)
  * out of it, M the mass of a component's central circle through z (`regions.disc_probability`).
  */
-function massWithin(parts: readonly Component[], nu: number, radius: number): number {
-  const lead = parts[0];
-  let sum = 0;
-  const count = 1024;
-  parts.forEach((part, k) => {
-    if (k === 0) {
-      sum += part.weight * centralMass(radius * radius, nu);
-      return;
-    }
-    const [w0, w1, w2] = part.whitener;
-    const seen = (x: number, y: number): [number, number] => [w0 * x, w1 * x + w2 * y];
-    const [ox, oy] = seen(lead.x - part.x, lead.y - part.y);
+function massWithin({ count, nu, weights, roots, flat }: Components, radius: number): number {
+  const [x0, y0, l00, l10, l11] = roots[0];
+  let sum = weights[0] * centralMass(radius * radius, nu);
+  for (let k = 1; k < count; k++) {
+    const [px, py, w0, w1, w2] = flat.subarray(STRIDE * k, STRIDE * k + 5);
+    const [ox, oy] = [w0 * (x0 - px), w1 * (x0 - px) + w2 * (y0 - py)];
     let flux = 0;
-    for (let i = 0; i < count; i++) {
-      const turn = (i * 2 * Math.PI) / count;
-      const [c, s] = [Math.cos(turn), Math.sin(turn)];
-      const [px, py] = seen(radius * lead.root[0] * c, radius * (lead.root[1] * c + lead.root[2] * s));
-      const [tx, ty] = seen(-radius * lead.root[0] * s, radius * (-lead.root[1] * s + lead.root[2] * c));
-      const [x, y] = [ox + px, oy + py];
+    for (let i = 0; i < RIM; i++) {
+      const turn = (i * 2 * Math.PI) / RIM;
+      const [c, s] = [radius * Math.cos(turn), radius * Math.sin(turn)];
+      const [x, y] = [ox + w0 * l00 * c, oy + w1 * l00 * c + w2 * (l10 * c + l11 * s)];
+      const [tx, ty] = [-w0 * l00 * s, -w1 * l00 * s + w2 * (-l10 * s + l11 * c)];
       const squared = x * x + y * y;
       flux += (squared > 1e-12 ? centralMass(squared, nu) / squared : 0.5) * (x * ty - y * tx);
     }
-    sum += part.weight * Math.min(Math.max(flux / count, 0), 1);
-  });
+    sum += weights[k] * Math.min(Math.max(flux / RIM, 0), 1);
+  }
   return sum;
 }
 
@@ -314,14 +312,13 @@ function outlines(inside: Uint8Array, columns: number, rows: number): number[][]
 
 /** The places between pairs of grid places where the density passes the threshold: false position on its logarithm. */
 function onLevel(
-  parts: readonly Component[], nu: number, threshold: number, pairs: readonly number[], places: Float64Array, steps: number,
+  parts: Components, threshold: number, pairs: readonly number[], places: Float64Array, steps: number,
 ): Outline {
   const found = new Float64Array(pairs.length);
-  const level = Math.log(threshold);
   for (let i = 0; i < pairs.length; i += 2) {
     const [ax, ay] = [places[2 * pairs[i]], places[2 * pairs[i] + 1]];
     const [dx, dy] = [places[2 * pairs[i + 1]] - ax, places[2 * pairs[i + 1] + 1] - ay];
-    const excess = (t: number): number => Math.log(density(parts, nu, ax + t * dx, ay + t * dy)) - level;
+    const excess = (t: number): number => Math.log(density(parts, ax + t * dx, ay + t * dy)) - threshold;
     let [low, high, below, above] = [0, 1, excess(0), excess(1)];
     let t = below / (below - above);
     for (let step = 0; step < steps && Math.abs(below - above) > 0; step++) {
