@@ -29,7 +29,8 @@ function models(): Plugin {
   };
 }
 
-/** Licences of the packages that are in the bundle, of this project and of the weights' data, as licences.txt. */
+/** Licences of the packages that the page uses, of this project and of the weights' data, as licences.txt. A package without
+ *  its own text has it in licences/. */
 function licences(): Plugin {
   return {
     name: "licences",
@@ -42,7 +43,7 @@ function licences(): Plugin {
       ];
       const seen = new Set<string>();
       const add = (name: string): void => {
-        if (seen.has(name)) return;
+        if (seen.has(name) || name.startsWith("@types/")) return;
         seen.add(name);
         const folder = resolve(here, "node_modules", name);
         if (!existsSync(folder)) return;

@@ -5,6 +5,7 @@ import type { View } from "./view";
 import type { Box } from "./worker/geometry";
 
 const SMALLEST = 16; // Stage pixels.
+const BORDER = 2; // As in style.css.
 const HANDLES: readonly (readonly [number, number])[] = [
   [0, 0], [0.5, 0], [1, 0], [1, 0.5], [1, 1], [0.5, 1], [0, 1], [0, 0.5],
 ];
@@ -83,8 +84,8 @@ export class BoxEditor {
     // A handle beyond the stage comes to its border, or nobody could take hold of it.
     [...this.frame.children].forEach((child, index) => {
       const [hx, hy] = HANDLES[index];
-      const x = Math.min(Math.max(left + hx * (right - left), 10), this.view!.width - 10) - left;
-      const y = Math.min(Math.max(top + hy * (bottom - top), 10), this.view!.height - 10) - top;
+      const x = Math.min(Math.max(left + hx * (right - left), 10), this.view!.width - 10) - left - BORDER;
+      const y = Math.min(Math.max(top + hy * (bottom - top), 10), this.view!.height - 10) - top - BORDER;
       Object.assign((child as HTMLElement).style, { left: `${x}px`, top: `${y}px` });
     });
   }

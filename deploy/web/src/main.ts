@@ -194,8 +194,9 @@ function tip(): void {
 
 function buttons(): void {
   const { pose } = session;
-  element<HTMLButtonElement>("undo").disabled = !session.canUndo || live;
-  element<HTMLButtonElement>("reset").disabled = !session.fixed.size || live;
+  for (const id of ["undo", "reset", "box", "find"]) element(id).hidden = live;
+  element<HTMLButtonElement>("undo").disabled = !session.canUndo;
+  element<HTMLButtonElement>("reset").disabled = !session.fixed.size;
   element<HTMLButtonElement>("save-png").disabled = !shown;
   element<HTMLButtonElement>("save-json").disabled = !pose;
   element<HTMLButtonElement>("together").disabled = !pose;
@@ -290,10 +291,11 @@ function setMass(percentage: number): void {
 }
 
 function setTogether(on: boolean): void {
-  together = on;
-  if (on) chosen = pointed ?? chosen ?? hintJoint();
+  together = on && !!session.pose;
+  if (together) chosen = pointed ?? chosen ?? hintJoint();
   else chosen = null;
-  element("together").setAttribute("aria-pressed", String(on));
+  element("together").setAttribute("aria-pressed", String(together));
+  hint(null);
   refresh();
 }
 
@@ -662,14 +664,8 @@ click("sample", openSample);
 click("undo", () => change(() => session.undo(), "undone"));
 click("reset", () => change(() => session.reset(), "all joints are free"));
 click("together", () => setTogether(!together));
-click("box", () => {
-  holdStill();
-  setBoxing(!boxes.open);
-});
-click("find", () => {
-  holdStill();
-  return estimate(null);
-});
+click("box", () => setBoxing(!boxes.open));
+click("find", () => estimate(null));
 click("freeze", () => (live ? holdStill() : goOn()));
 click("mirror", () => {
   mirrored = !mirrored;
@@ -695,7 +691,7 @@ window.addEventListener("keydown", (event) => {
   } else if (key === "+" || key === "=") setMass(Math.round(100 * mass) + 5);
   else if (key === "-") setMass(Math.round(100 * mass) - 5);
   else if (key === "c") setTogether(!together);
-  else if (key === "b") setBoxing(!boxes.open);
+  else if (key === "b" && !live) setBoxing(!boxes.open);
   else if (key === "escape") {
     if (boxes.open) setBoxing(false);
     else if (together) setTogether(false);

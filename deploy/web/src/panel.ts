@@ -68,7 +68,7 @@ export class Panel {
     const fixed = [...(pose?.known.keys() ?? [])].map((joint) => spoken(names[joint]));
     const changed = fixed.length > 0 && free.length > 0;
     element("error-caption").textContent = changed ? "expected error of the other joints" : "expected error of a joint";
-    element("error-now").textContent = pose && free.length ? pixels(mean(now)).replace(" px", "") : "–";
+    element("error-now").textContent = pose && free.length ? pixels(mean(now)).replace(" px", "") : "";
     element("error-before").textContent = changed ? pixels(mean(before)).replace(" px", "") : "";
     element("fixed-note").textContent = !pose
       ? "Nobody is known in this picture."

@@ -92,8 +92,8 @@ function drawRegion(
   if (!outlines.length) return;
   const whole = outlines.reduce((sum, outline) => sum + Math.abs(area(outline)), 0) * view.scale ** 2;
   // Fainter the larger a region is, or a dozen joints of which little is known would hide the picture.
-  const most = (strength === null ? 0.26 : 0.5 * strength) * (chosen ? 1.7 : 1);
-  const faint = Math.max((most * 0.18 * Math.min(view.width, view.height)) / Math.sqrt(Math.max(whole, 1)), Math.min(0.045, most));
+  const most = strength === null ? (chosen ? 0.45 : 0.26) : 0.4 * strength;
+  const faint = Math.max((most * 0.18 * Math.min(view.width, view.height)) / Math.sqrt(Math.max(whole, 1)), Math.min(chosen ? 0.12 : 0.045, most));
   context.beginPath();
   for (const outline of outlines) {
     for (let i = 0; i < outline.length; i += 2) {
@@ -103,7 +103,7 @@ function drawRegion(
     }
     context.closePath();
   }
-  context.fillStyle = css(colour, Math.min(faint, most) * (chosen ? 1.5 : 1));
+  context.fillStyle = css(colour, Math.min(faint, most));
   context.fill("evenodd");
   const shown = strength === null ? 1 : 0.35 + 0.65 * strength;
   stroke(context, INK, 0.3 * shown, Math.max(line * 0.55, 2));
