@@ -52,6 +52,13 @@ export class BoxEditor {
     if (first && box) this.frame.focus({ preventScroll: true });
   }
 
+  /** The stage has another size. */
+  refit(view: View): void {
+    if (!this.view) return;
+    this.view = view;
+    this.place();
+  }
+
   close(): void {
     this.view = null;
     clearTimeout(this.timer);

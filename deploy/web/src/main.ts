@@ -39,11 +39,14 @@ let together = false;
 let other: Pose | null = null;
 let skeletonKey = "";
 let onWorker: Shown | null = null;
+/** Counts what the picture is asked: an answer that comes after the next question is dropped. */
 let job = 0;
+/** Counts movements: a new one ends the last. */
+let motion = 0;
 let live = false;
 let mirrored = true;
 
-const stage = new Stage({ point, drag, nudge, hold, free, resized: () => refresh() });
+const stage = new Stage({ point, drag, nudge, hold, free, resized });
 const panel = new Panel(point, (pose) => {
   other = pose;
   refresh();
@@ -62,6 +65,13 @@ const engine = new Engine(
     element<HTMLButtonElement>("find").disabled = !shown;
   },
 );
+
+function resized(): void {
+  boxes.refit(stage.view);
+  const hinted = !element("hint").hidden;
+  refresh();
+  if (hinted) requestAnimationFrame(() => hint(hintJoint()));
+}
 
 // What is drawn ----------------------------------------------------------------------------------------------------------
 
@@ -156,14 +166,15 @@ function settled(): void {
 /** Draw a pose that took another's place: its joints go there from where they were. */
 function settle(before: ArrayLike<number> | null): void {
   const { pose } = session;
+  motion++;
   if (!pose || !before || calm() || document.hidden) return refresh();
   const [from, to] = [Float64Array.from(before), pose.keypoints];
   const outlines = regions(pose, FINE);
   const start = performance.now();
   panel.tell(session.base, pose);
-  const turn = ++job;
+  const turn = ++motion;
   const step = (now: number): void => {
-    if (turn !== job || stage.dragging !== null) return;
+    if (turn !== motion || stage.dragging !== null) return;
     const t = Math.min(Math.max((now - start) / SETTLE, 0), 1);
     const eased = 1 - (1 - t) ** 3;
     if (t === 1) return refresh();
@@ -219,6 +230,8 @@ function drag(joint: number, place: Point, phase: "start" | "move" | "end" | "ca
     session.remember();
     dragged = true;
     job++;
+    motion++;
+    busy(null);
     hint(null);
   }
   if (phase === "start" || phase === "move") {
@@ -431,8 +444,9 @@ async function estimate(box: Box | null): Promise<void> {
   const turn = ++job;
   if (!picture) return;
   busy(engine.running ? (box ? "Looking" : "Looking for a person") : "Loading the model");
+  let asked: Engine["running"] = null;
   try {
-    const running = await ready();
+    const running = (asked = await ready());
     if (turn !== job) return;
     busy(box ? "Looking" : "Looking for a person");
     running.client.cancel();
@@ -458,11 +472,14 @@ async function estimate(box: Box | null): Promise<void> {
       announce("A person was found.");
     }
     settle(before);
-    if (found && first && !dragged) setTimeout(() => turn === job - 1 || hint(hintJoint()), SETTLE + 60);
+    if (found && first) setTimeout(() => turn === job && hint(hintJoint()), SETTLE + 60);
   } catch (error) {
-    if (turn === job && (error as Error).message !== CANCELLED) notice(`${(error as Error).message}.`);
+    if (turn !== job || (error as Error).message === CANCELLED) return;
+    // A faster worker took over meanwhile.
+    if (asked && asked !== engine.running) return estimate(box);
+    notice(`${(error as Error).message}.`);
   } finally {
-    if (turn <= job) busy(null);
+    if (turn === job) busy(null);
     buttons();
   }
 }
@@ -566,8 +583,14 @@ async function load(name: ModelName): Promise<void> {
   try {
     await loading;
   } catch (error) {
-    element("engine").textContent = "no model";
     const why = navigator.onLine ? (error as Error).message : "there is no network";
+    const { running } = engine;
+    if (running) {
+      tellEngine();
+      element<HTMLSelectElement>("model").value = running.metadata.name.endsWith("small") ? "small" : "tiny";
+      return notice(`The ${name} model could not be loaded: ${why}. The other one goes on.`);
+    }
+    element("engine").textContent = "no model";
     notice(`The model could not be loaded: ${why}. The sample can still be dragged; load the page again to try anew.`);
   }
 }
