@@ -1,9 +1,9 @@
 """``posecov video FILE... --out DIR``: for every film an annotated film (MP4) and its poses (JSON Lines).
 
 A folder stands for the films in it, and a URL for what lies there. People are searched for over the whole frame, followed, and
-smoothed once the whole film is known. While a film is being done its files are called ``NAME.part.mp4`` and ``NAME.part.jsonl`` and can be read; a run that
-was stopped leaves them, and ``--resume`` goes on from there (`posecov.video.recording`). A film that is damaged is one line on
-stderr, what could be read of it is done, as are the other films, and the exit code is 1.
+smoothed once the whole film is known. While a film is being done its files are called ``NAME.part.mp4`` and ``NAME.part.jsonl``
+and can be read; a run that was stopped leaves them, and ``--resume`` goes on from there (`posecov.video.recording`). A damaged
+film is one line on stderr, what could be read of it is done, as are the other films, and the exit code is 1.
 """
 
 import signal
@@ -46,7 +46,7 @@ class Video:
     look_every: Annotated[float, tyro.conf.arg(metavar="SECONDS")] = 0.5
     """While nobody is seen, look over the whole frame so often; 0 is every frame."""
 
-    look_again: Annotated[float, tyro.conf.arg(metavar="SECONDS")] = 4.0
+    look_again: Annotated[float, tyro.conf.arg(metavar="SECONDS")] = 2.0
     """While somebody is seen, look for further people so often; each look takes as long as some 50 frames."""
 
     smooth: Literal["none", "live", "offline"] = "offline"
@@ -54,7 +54,7 @@ class Video:
     URL or a pipe is read once, and smoothed live instead)."""
 
     plots: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Also plot expected errors over time, and which joints are wrong together (PNG)."""
+    """Also plot (PNG) how far off each joint is expected to be over time, and which joints are wrong together."""
 
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Go on where an earlier run was stopped; films that it finished are left alone."""

@@ -50,7 +50,7 @@ class Webcam:
     look_every: Annotated[float, tyro.conf.arg(metavar="SECONDS")] = 0.5
     """While nobody is seen, look over the whole frame so often; 0 is every frame."""
 
-    look_again: Annotated[float, tyro.conf.arg(metavar="SECONDS")] = 4.0
+    look_again: Annotated[float, tyro.conf.arg(metavar="SECONDS")] = 5.0
     """While somebody is seen, look for further people so often; the picture stands still meanwhile."""
 
     smooth: Literal["none", "live"] = "live"

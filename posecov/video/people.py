@@ -15,14 +15,14 @@ from posecov.video.frames import Followed
 LOOK_EVERY = 0.5
 """Seconds between looks over the whole frame while nobody is seen: each costs as much as some 50 frames with one person."""
 
-LOOK_AGAIN = 4.0
+LOOK_AGAIN = 2.0
 """The same for further people while somebody is seen."""
 
 CHECK_EVERY = 1.0
 """Seconds between tests whether the people followed are still people."""
 
-RETRY_EVERY = 0.2
-"""Seconds between looks for people who were lost where they should be by now, each as costly as 5 people."""
+RETRY_EVERY = 0.1
+"""Seconds between looks for people who were lost where they should be by now, each as costly as 5 frames of them."""
 
 KEEP = 2.0
 """Seconds for which a lost person is waited for, and is the same one when it comes back near where it should be."""
@@ -36,11 +36,8 @@ MOST = 8
 _LOST = 0.4
 """Consistency below which a person is given up: less than it takes to be found, so that a hard moment is survived."""
 
-_AGAIN = 0.5
-"""Consistency from which a person who was lost is believed to be back: less than anywhere else, since it is expected."""
-
-_FURTHER = 0.65
-"""Consistency from which a further person is believed: more than for the first one, since there may well be none."""
+_FURTHER = 0.5
+"""The same for a further person, found by the search while others were grey, once they are not."""
 
 _GREY = 127
 
@@ -52,7 +49,7 @@ class Follow(Protocol):
     """
 
     def boxes(self, time_s: float) -> np.ndarray:
-        """Where the people of the last frame are expected at this time: (N, 4) x, y, width, height in pixels; (0, 4) for none."""
+        """Where the people of the last frame are expected at this time: (N, 4) x, y, width, height in pixels."""
 
     def lost(self, time_s: float) -> np.ndarray:
         """Where people who were not seen in the last frame may be at this time, (N, 4)."""
@@ -148,7 +145,7 @@ class Watcher:
         if self._due(CHECK_EVERY, time_s):
             boxes = self._consistent(image, boxes, _LOST)
         if self._due(RETRY_EVERY, time_s):
-            boxes = np.concatenate([boxes, self._consistent(image, self._follow.lost(time_s), _AGAIN)])
+            boxes = np.concatenate([boxes, self._consistent(image, self._follow.lost(time_s), _LOST)])
         poses = self._estimator(image, boxes) if len(boxes) else []
         if self._due(self._look_again if poses else self._look_every, time_s):
             poses += self._look(image, poses)

@@ -19,9 +19,9 @@ from pathlib import Path
 from posecov.errors import PosecovError
 from posecov.files import reason
 from posecov.video.frames import Frame, Seen
+from posecov.video.plots import PLOTS
 from posecov.video.reading import UNFINISHED
 from posecov.video.results import FrameResult, Header, ResultsWriter, read_results
-from posecov.video.plots import PLOTS
 from posecov.video.tables import TABLES
 from posecov.video.writing import FilmWriter, finish_film
 

@@ -121,7 +121,7 @@ def _smooth(source: str, results: Path, frames: int) -> None:
         with Progress(f"{Path(source).name}, smoothing", frames) as progress:
             smooth_results(results, advance=progress.advance)
     except KeyboardInterrupt:
-        raise Stopped(f"{source}: stopped; its poses, not yet smoothed, are in {results}; --resume goes on from there") from None
+        raise Stopped(f"{source}: stopped; its poses, not smoothed yet, are in {results}; --resume smooths them") from None
 
 
 def _pass(
@@ -200,7 +200,7 @@ def stages_of(
         done = None if recording is None else recording.earlier(frame)
         if watcher is None:
             if done is None:
-                raise PosecovError("the film has become longer since its poses were estimated; leave --resume out to begin anew")
+                raise PosecovError("the film has grown since its poses were estimated; leave --resume out to begin anew")
             return Seen(frame, done.people)
         if done is None:
             return Seen(frame, watcher(frame.image, frame.time))

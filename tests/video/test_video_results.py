@@ -1,14 +1,22 @@
 import dataclasses
 import json
 
-import numpy as np
 import pytest
 from tiny_model import EXCHANGING, METADATA, POINTS, WEIGHTS, picture, write_model
 
 from posecov.errors import PosecovError
 from posecov.estimator import PoseEstimator
 from posecov.video.frames import Followed
-from posecov.video.results import FrameResult, ResultsWriter, compact, expanded, frame_line, make_header, people_in, read_results
+from posecov.video.results import (
+    FrameResult,
+    ResultsWriter,
+    compact,
+    expanded,
+    frame_line,
+    make_header,
+    people_in,
+    read_results,
+)
 
 
 @pytest.fixture(params=["single", "mixture"])
