@@ -39,6 +39,7 @@ _LOST = 0.4
 _FURTHER = 0.5
 """The same for a further person, found by the search while others were grey, once they are not."""
 
+_SAME = 0.5  # Intersection over union from which two boxes are of one person.
 _GREY = 127
 
 
@@ -174,14 +175,23 @@ class Watcher:
                 ends = np.round([x, y, x + width, y + height]).astype(int).clip(0)
                 masked[ends[1] : ends[3], ends[0] : ends[2]] = _GREY
             found = self._consistent(image, boxes_around(self._estimator(masked)), _FURTHER)
-            if not len(found):
+            further = self._estimator(image, found) if len(found) else []
+            if not further or _overlap(boxes_around(further)[0], boxes_around([*known, *others])).max() > _SAME:
                 break
-            others += self._estimator(image, found)
+            others += further
         return others
 
     def _due(self, period: float, time_s: float) -> bool:
         """Whether a multiple of the period has passed since the frame before."""
         return self._before is None or period <= 0 or time_s // period > self._before // period
+
+
+def _overlap(box: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Intersection over union of a box with each of others (N, 4)."""
+    low = np.maximum(box[:2], others[:, :2])
+    high = np.minimum(box[:2] + box[2:], others[:, :2] + others[:, 2:])
+    common = np.clip(high - low, 0, None).prod(axis=1)
+    return common / (box[2:].prod() + others[:, 2:].prod(axis=1) - common)
 
 
 def boxes_around(poses: Sequence[Pose]) -> np.ndarray:
