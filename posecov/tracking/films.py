@@ -133,7 +133,7 @@ def _longest(results: Iterator[FrameResult]) -> tuple[int, list[FrameResult]]:
             if len(going[number][1]) > len(best[1]):
                 best = going[number]
     if len(best[1]) < 30:
-        raise PosecovError("a film to measure by needs somebody in 30 frames that follow each other")
+        raise PosecovError("a film to measure by needs somebody in 30 frames that follow each other; give another")
     return best[0], list(best[1])
 
 

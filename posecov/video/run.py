@@ -124,9 +124,7 @@ def _smooth(source: str, results: Path, frames: int) -> None:
         raise Stopped(f"{source}: stopped; its poses, not smoothed yet, are in {results}; --resume smooths them") from None
 
 
-def _pass(
-    estimator: PoseEstimator, source: str, folder: Path, stem: str, settings: Settings, finish: bool = True
-) -> Outcome:
+def _pass(estimator: PoseEstimator, source: str, folder: Path, stem: str, settings: Settings, finish: bool = True) -> Outcome:
     """Read a film from the first frame to the last. Smoothed offline its poses are known by then, and it is drawn."""
     film = Film(source, settings.threads)
     try:
