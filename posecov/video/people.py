@@ -28,7 +28,7 @@ KEEP = 2.0
 """Seconds for which a lost person is waited for, and is the same one when it comes back near where it should be."""
 
 BRIDGE = 0.5
-"""Seconds for which a person who is not seen is shown where its motion leads, in live smoothing."""
+"""Seconds for which a person who is not seen is shown where its motion leads, or offline, between where it was seen."""
 
 MOST = 8
 """People that one look finds, at most."""

@@ -12,6 +12,7 @@ from posecov.files import reason, temporary_name
 from posecov.tracking.motion import MotionModel
 from posecov.tracking.smoother import smooth
 from posecov.video.frames import Followed
+from posecov.video.people import BRIDGE
 from posecov.video.results import FrameResult, ResultsWriter, read_results
 
 BLOCK = 600
@@ -53,7 +54,7 @@ def smooth_results(path: Path, model: MotionModel | None = None, advance: Callab
 def smoothed(
     frames: Iterable[FrameResult], model: MotionModel | None = None, *, block: int = BLOCK, margin_s: float = MARGIN_S
 ) -> Iterator[FrameResult]:
-    """The frames of a film with smoothed poses, from those measured. Short gaps are filled (`smooth`).
+    """The frames of a film with smoothed poses, from those measured. Gaps of up to `BRIDGE` seconds are filled.
 
     Args:
         frames: in order.
@@ -80,7 +81,7 @@ def _block(window: Sequence[FrameResult], begin: int, end: int, model: MotionMod
     people: list[list[Followed]] = [[] for _ in window]
     for number in sorted(set().union(*measured)):
         poses = [frame.get(number) for frame in measured]
-        for index, pose in enumerate(smooth(poses, times, model)):
+        for index, pose in enumerate(smooth(poses, times, model, gap_s=BRIDGE)):
             if pose is not None:
                 people[index].append(Followed(number, pose, poses[index]))
     for index in range(begin, end):

@@ -41,7 +41,9 @@ def test_a_figure_with_a_film_s_errors_has_the_laws_that_the_film_states():
         assert pose.degrees_of_freedom == 8.0
     truths = coordinates.flatten(made.truth)
     whitened = [
-        np.linalg.solve(np.linalg.cholesky(pose.components.covariances[component]), pose.components.means[component] - place)
+        np.linalg.solve(
+            np.linalg.cholesky(pose.components.scatters[component] * 8 / 6), pose.components.means[component] - place
+        )
         for pose, place in zip(made.poses, truths, strict=True)
         for component in [int(pose.components.responsibilities(place).argmax())]
     ]
