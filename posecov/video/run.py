@@ -1,5 +1,6 @@
 """One film from the first frame to the last."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -64,7 +65,7 @@ class Outcome:
         files: that were made.
         frames: in them.
         occupied: of these, frames with somebody in them.
-        speed: frames per second, without those of an earlier run.
+        speed: frames per second, without those of an earlier run; smoothed offline of the whole way.
         seconds: that each stage has worked, by name.
         trouble: a line about what is wrong with the film, or None.
     """
@@ -105,15 +106,17 @@ def run_film(estimator: PoseEstimator, source: str, folder: Path, stem: str, set
     drawing = replace(settings, resume=True)
     if settings.resume and smoothed_already(folder, stem, header):
         return _pass(estimator, source, folder, stem, drawing)
-    measuring = replace(settings, save=("jsonl",), smooth="none")
+    measuring, start = replace(settings, save=("jsonl",), smooth="none"), time.monotonic()
     measured = _pass(estimator, source, folder, stem, measuring, finish=False)
     _smooth(source, part_of(folder / stem, "jsonl"), measured.frames)
     if "film" not in settings.save:  # It need not be read again.
         recording = Recording(folder, stem, settings.save, header, film.time_base, film.rate, resume=True)
-        return replace(measured, files=recording.finish(settings.radius))
+        files = recording.finish(settings.radius)
+        return replace(measured, files=files, speed=measured.frames / (time.monotonic() - start))
     drawn = _pass(estimator, source, folder, stem, drawing)
+    speed = drawn.frames / (time.monotonic() - start)
     seconds = {name: measured.seconds.get(name, 0.0) + drawn.seconds.get(name, 0.0) for name in ("read", *drawn.seconds)}
-    return replace(drawn, speed=measured.speed, seconds=seconds, trouble=measured.trouble or drawn.trouble)
+    return replace(drawn, speed=speed, seconds=seconds, trouble=measured.trouble or drawn.trouble)
 
 
 def _smooth(source: str, results: Path, frames: int) -> None:
