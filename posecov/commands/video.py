@@ -1,9 +1,9 @@
 """``posecov video FILE... --out DIR``: for every film an annotated film (MP4) and its poses (JSON Lines).
 
-A folder stands for the films in it, and a URL for what lies there. One person is searched for over the whole frame, and then
-followed. While a film is being done its files are called ``NAME.part.mp4`` and ``NAME.part.jsonl`` and can be read; a run that
-was stopped leaves them, and ``--resume`` goes on from there (`posecov.video.recording`). A film that is damaged is one line on
-stderr, what could be read of it is done, as are the other films, and the exit code is 1.
+A folder stands for the films in it, and a URL for what lies there. People are searched for over the whole frame, followed, and
+smoothed once the whole film is known. While a film is being done its files are called ``NAME.part.mp4`` and ``NAME.part.jsonl``
+and can be read; a run that was stopped leaves them, and ``--resume`` goes on from there (`posecov.video.recording`). A damaged
+film is one line on stderr, what could be read of it is done, as are the other films, and the exit code is 1.
 """
 
 import signal
@@ -44,7 +44,17 @@ class Video:
     it 2 % of the frame's shorter side."""
 
     look_every: Annotated[float, tyro.conf.arg(metavar="SECONDS")] = 0.5
-    """While nobody is known, look over the whole frame so often; 0 is every frame."""
+    """While nobody is seen, look over the whole frame so often; 0 is every frame."""
+
+    look_again: Annotated[float, tyro.conf.arg(metavar="SECONDS")] = 2.0
+    """While somebody is seen, look for further people so often; each look takes as long as some 50 frames."""
+
+    smooth: Literal["none", "live", "offline"] = "offline"
+    """Poses as estimated, given the frames before (Kalman filter), or given the whole film (it is read twice; what comes from a
+    URL or a pipe is read once, and smoothed live instead)."""
+
+    plots: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Also plot (PNG) how far off each joint is expected to be over time, and which joints are wrong together."""
 
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Go on where an earlier run was stopped; films that it finished are left alone."""
@@ -59,15 +69,19 @@ class Video:
         """Exit code 0 when every film was done, 1 when some were not. Raises PosecovError when nothing could start."""
         from posecov.estimator import PoseEstimator
         from posecov.output import output_stems, prepare_folder
+        from posecov.video.plots import PLOTS, require_matplotlib
         from posecov.video.reading import list_films
         from posecov.video.recording import finished_files
         from posecov.video.run import Settings, Stopped, run_film
 
-        check_numbers(self.mass, self.look_every, self.radius)
+        check_numbers(self.mass, self.look_every, self.radius, self.look_again)
         if not self.save:
             raise PosecovError("--save needs at least one of film, jsonl, csv, coco, npz")
         if not self.paths:
             raise PosecovError("no films given; name files, folders or URLs")
+        save = (*self.save, *(PLOTS if self.plots else ()))
+        if self.plots:
+            require_matplotlib()
         films: dict[str, str] = {}
         failed = False
         for path in self.paths:
@@ -79,10 +93,19 @@ class Video:
                 failed = True
         estimator = PoseEstimator(self.model, threads=self.threads)
         folder = prepare_folder(self.out)
-        settings = Settings(self.save, self.mass, self.radius, self.look_every, self.resume, self.threads)
+        settings = Settings(
+            save,
+            self.mass,
+            self.radius,
+            self.look_every,
+            self.resume,
+            self.threads,
+            smooth=self.smooth,
+            look_again=self.look_again,
+        )
         stems = output_stems([_named(film) for film in films.values()], folder, ".mp4")
         for film, stem in zip(films.values(), stems, strict=True):
-            if self.resume and (files := finished_files(folder, stem, self.save)):
+            if self.resume and (files := finished_files(folder, stem, save)):
                 say(f"{' '.join(map(str, files))}: done already")
                 continue
             try:
@@ -104,12 +127,13 @@ class Video:
         return 1 if failed else 0
 
 
-def check_numbers(mass: float, look_every: float, radius: float | None) -> None:
+def check_numbers(mass: float, look_every: float, radius: float | None, look_again: float) -> None:
     """PosecovError when an option is out of range."""
     if not 0 < mass < 1:
         raise PosecovError(f"--mass must lie between 0 and 1, not {mass:g}")
-    if not 0 <= look_every < float("inf"):
-        raise PosecovError(f"--look-every must be a number of seconds, 0 or more, not {look_every:g}")
+    for name, period in (("--look-every", look_every), ("--look-again", look_again)):
+        if not 0 <= period < float("inf"):
+            raise PosecovError(f"{name} must be a number of seconds, 0 or more, not {period:g}")
     if radius is not None and not 0 < radius < float("inf"):
         raise PosecovError(f"--radius must be a number of pixels above 0, not {radius:g}")
 

@@ -48,7 +48,13 @@ class Webcam:
     """Of the likelihoods in csv and coco, in pixels; 2 % of the frame's shorter side without it."""
 
     look_every: Annotated[float, tyro.conf.arg(metavar="SECONDS")] = 0.5
-    """While nobody is known, look over the whole frame so often; 0 is every frame."""
+    """While nobody is seen, look over the whole frame so often; 0 is every frame."""
+
+    look_again: Annotated[float, tyro.conf.arg(metavar="SECONDS")] = 5.0
+    """While somebody is seen, look for further people so often; the picture stands still meanwhile."""
+
+    smooth: Literal["none", "live"] = "live"
+    """Poses as estimated, or given the frames before (Kalman filter)."""
 
     model: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
     """A model that posecov exported (.onnx), instead of the one that ships with posecov."""
@@ -65,14 +71,22 @@ class Webcam:
         from posecov.video.run import Settings
         from posecov.video.showing import Browser
 
-        check_numbers(self.mass, self.look_every, self.radius)
+        check_numbers(self.mass, self.look_every, self.radius, self.look_again)
         if self.seconds is not None and not self.seconds > 0:
             raise PosecovError(f"--seconds must be above 0, not {self.seconds:g}")
         if not self.save:
             raise PosecovError("--save needs at least one of film, jsonl, csv, coco, npz")
         estimator = PoseEstimator(self.model, threads=self.threads)
         folder = None if self.out is None else prepare_folder(self.out)
-        settings = Settings(self.save, self.mass, self.radius, self.look_every, threads=self.threads)
+        settings = Settings(
+            self.save,
+            self.mass,
+            self.radius,
+            self.look_every,
+            threads=self.threads,
+            smooth=self.smooth,
+            look_again=self.look_again,
+        )
         with termination_as_interruption(), self._show() as show:
             camera = Camera(self.source)
             if isinstance(show, Browser):

@@ -175,6 +175,7 @@ class KalmanFilter:
         self._depths = np.zeros(0, dtype=int)
         self._time_s = -math.inf
         self._seen: tuple[float, Pose] | None = None
+        self._ahead: tuple[State, State] | None = None
 
     def update(self, pose: Pose | None, time_s: float) -> Pose | None:
         """The filtered pose at a time, with its covariance; None while nothing is known.
@@ -200,7 +201,12 @@ class KalmanFilter:
 
     def predicted(self, time_s: float) -> State | None:
         """The belief at a later time, without going there; None while nothing is known."""
-        return None if self.step is None else predict(self.step.filtered, time_s, self.model, self._depths)
+        if self.step is None:
+            return None
+        # A tracker asks several times about the same frame: where to look, who fits, and to go there.
+        if self._ahead is None or self._ahead[0] is not self.step.filtered or self._ahead[1].time_s != time_s:
+            self._ahead = self.step.filtered, predict(self.step.filtered, time_s, self.model, self._depths)
+        return self._ahead[1]
 
     def _advance(self, pose: Pose | None, time_s: float) -> Step | None:
         predicted = self.predicted(time_s)

@@ -32,6 +32,8 @@ from posecov.skeleton import Skeleton
 class MotionModel:
     """Physical sizes of the model. A person's size is the longer side of the extent of its joints (`person_size`).
 
+    Acceleration and error time are about those under which real films are the likeliest (`tools/smoothing.py --real`).
+
     Attributes:
         acceleration: root mean square acceleration of a joint of the trunk along one axis, person sizes / s^2.
         outwards: how many times as much a joint accelerates that lies one limb further out: knees, then ankles (`limb_depths`).
@@ -45,13 +47,13 @@ class MotionModel:
         PosecovError: a number outside its range.
     """
 
-    acceleration: float = 1.0
+    acceleration: float = 1.5
     outwards: float = 1.7
     persistence_s: float = 0.1
     shared: float = 0.3
     fading_s: float = 0.5
     speed: float = 1.0
-    error_time_s: float = 0.1
+    error_time_s: float = 0.25
 
     def __post_init__(self) -> None:
         for name in ("acceleration", "outwards", "persistence_s", "fading_s", "speed"):

@@ -4,18 +4,21 @@ The figure has LSP's 14 joints, bones of fixed lengths and joint angles that are
 away. Errors have a joint covariance, last for a while, and are now and then gross, exchanged, or those of a covered joint.
 """
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
 
 from posecov import coordinates
+from posecov.errors import PosecovError
 from posecov.exchanges import coordinate_orders, exchanges_of
 from posecov.mixture import Mixture
 from posecov.pose import Pose
 from posecov.skeleton import Skeleton, load_skeleton
-from posecov.tracking.motion import error_root
+from posecov.tracking.measurement import component_of
+from posecov.tracking.motion import error_root, person_size
 
 _BONES = {"shin": 0.25, "thigh": 0.25, "trunk": 0.30, "neck_to_top": 0.18, "upper_arm": 0.17, "forearm": 0.16}
 _HALF_WIDTH = {"hip": 0.055, "shoulder": 0.105}
@@ -185,6 +188,7 @@ def make_film(
     height: float = 200.0,
     covered: bool = True,
     seed: int = 0,
+    like: Sequence[Pose] = (),
 ) -> Film:
     """A film of a figure and what an estimator says about it.
 
@@ -197,8 +201,12 @@ def make_film(
         covered: whether a patch covers the right forearm or the left lower leg for 15 frames in every 60. What is said about a
             covered joint is drawn from a covariance ten times as wide as otherwise, which the pose tells.
         seed: of errors and patches.
+        like: a real film's poses, as estimated. The errors then have the laws that it states, frame by frame and scaled to the
+            figure, forwards and backwards again, with its probabilities of exchanges; of ``errors`` only times count.
     """
     errors = Errors() if errors is None else errors
+    if like:
+        return _film_like(motion, errors, like, seconds, rate, height, covered, seed)
     rng, joints = np.random.default_rng(seed), skeleton()
     times = np.arange(round(seconds * rate)) / rate
     truth = figure(motion, times, height)
@@ -218,6 +226,40 @@ def make_film(
     for place, spread in zip(points, covariance, strict=True):
         order = orders[rng.choice(limbs)] if rng.uniform() < errors.swaps else orders[0]
         poses.append(_pose(coordinates.flatten(place)[order], spread[np.ix_(order, order)], joints, orders, errors))
+    return Film(times, truth, tuple(poses), hidden)
+
+
+def _film_like(
+    motion: str, errors: Errors, like: Sequence[Pose], seconds: float, rate: float, height: float, covered: bool, seed: int
+) -> Film:
+    """`make_film` with the laws of a real film. What is covered is ten times as uncertain as it was there."""
+    from scipy.stats import norm
+
+    if like[0].skeleton.keypoints != skeleton().keypoints:
+        raise PosecovError(f"the figure has the joints of {skeleton().name}, not of {like[0].skeleton.name}")
+    rng, joints = np.random.default_rng(seed), skeleton()
+    times = np.arange(round(seconds * rate)) / rate
+    truth = figure(motion, times, height)
+    hidden = _patches(rng, len(times), joints) if covered else np.zeros((len(times), len(joints)), dtype=bool)
+    there_and_back = [*like, *like[-2:0:-1]]
+    laws = [there_and_back[index % len(there_and_back)] for index in range(len(times))]
+    wider = np.repeat(np.where(hidden, 10.0, 1.0), 2, axis=1)
+    scale = np.array([height / person_size(coordinates.flatten(pose.keypoints.astype(np.float64))) for pose in laws])
+    covariance = np.stack([component_of(pose).covariance for pose in laws]) * scale[:, None, None] ** 2
+    covariance = wider[:, :, None] * covariance * wider[:, None, :]
+    law = dataclasses.replace(errors, degrees_of_freedom=like[0].degrees_of_freedom)
+    stretch = _lasting_stretch(rng, times, law)[:, None]
+    points = coordinates.flatten(truth) + lasting_errors(rng, covariance, times, errors.lasting_s) * stretch
+    chance = norm.cdf(_lasting_normal(rng, times, 1, errors.lasting_s)[:, 0])
+    poses = []
+    for place, spread, pose, share in zip(points, covariance, laws, chance, strict=True):
+        parts, nu = pose.components, pose.degrees_of_freedom
+        if parts is None or parts.orders is None:
+            poses.append(Pose(coordinates.unflatten(place), spread, joints, nu))
+            continue
+        order = parts.orders[min(int(np.searchsorted(np.cumsum(parts.weights), share)), len(parts.orders) - 1)]
+        scatter = spread[np.ix_(order, order)] * (1 - 2 / nu)
+        poses.append(Pose.from_mixture(Mixture.of_exchanges(place[order], scatter, nu, parts.weights, parts.orders), joints))
     return Film(times, truth, tuple(poses), hidden)
 
 

@@ -123,8 +123,12 @@ class Tracker:
         self._tracks = [track for track in self._tracks if track.id is not None or track.last_seen_s == time_s]
         return [person for person in people if person is not None]
 
-    def boxes(self, time_s: float) -> np.ndarray:
+    def boxes(self, time_s: float, lost: bool | None = None) -> np.ndarray:
         """Where to look for the tracked people at a later time.
+
+        Args:
+            time_s: seconds.
+            lost: True for the people alone who were not seen in the last frame, False for those alone who were.
 
         Returns:
             (N, 4) x, y, width, height in pixels, by age; as wide as the people were when they were last seen.
@@ -132,7 +136,8 @@ class Tracker:
         found = []
         for track in self._tracks:
             state = track.kalman.predicted(time_s)
-            if state is None or track.kalman.step is None:
+            missed = track.last_seen_s < self._time_s
+            if state is None or track.kalman.step is None or missed is not (missed if lost is None else lost):
                 continue
             spread = track.kalman.step.filtered.position_covariance
             found.append(person_boxes(coordinates.unflatten(state.position)[None], spread[None])[0])

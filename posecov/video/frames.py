@@ -32,11 +32,14 @@ class Followed:
 
     Attributes:
         id: the same for the same person in every frame, as far as whoever follows people knows.
-        pose: in pixels of the frame.
+        pose: in pixels of the frame, smoothed where that was asked for.
+        measured: the pose as it was estimated in this frame, the same as ``pose`` where nothing is smoothed; None where the
+            person was not seen and ``pose`` is what motion and other frames tell.
     """
 
     id: int
     pose: Pose
+    measured: Pose | None
 
 
 @dataclass(frozen=True, eq=False)

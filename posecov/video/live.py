@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -11,7 +11,6 @@ from posecov.errors import PosecovError
 from posecov.estimator import PoseEstimator
 from posecov.video.camera import TIME_BASE, Camera
 from posecov.video.frames import Frame
-from posecov.video.people import Watcher
 from posecov.video.pipeline import Pipeline
 from posecov.video.recording import Recording
 from posecov.video.results import make_header
@@ -52,13 +51,15 @@ def run_live(
         estimator: the pose network.
         camera: open; it is closed here.
         show: where to.
-        settings: how; a live run is never resumed.
+        settings: how; a live run is never resumed, and smoothed live at best.
         folder: for recordings, which exists; None for none.
         seconds: after which to end.
 
     Raises:
         PosecovError: nothing could start: the camera never gave a picture, or no file could be opened.
     """
+    if settings.smooth == "offline":
+        settings = replace(settings, smooth="live")
     recording: Recording | None = None
     trouble: str | None = None
     frames, start = 0, time.monotonic()
@@ -69,12 +70,11 @@ def run_live(
             raise PosecovError(f"{camera.source}: not one picture came; see that it works in another program")
         if folder is not None:
             height, width = first.image.shape[:2]
-            header = make_header(camera.name, width, height, estimator.metadata, estimator.model.path)
+            header = make_header(camera.name, width, height, estimator.metadata, estimator.model.path, settings.smooth)
             stem = f"{camera.name}-{time.strftime('%Y%m%d-%H%M%S')}"
             recording = Recording(folder, stem, settings.save, header, TIME_BASE, camera.rate, threads=settings.threads)
-        watcher = Watcher(estimator, settings.follow(), settings.look_every)
         draw = True if not isinstance(show, Nowhere) else None
-        stages = stages_of(watcher, recording, settings.mass, draw)
+        stages = stages_of(settings.watcher(estimator), recording, settings.mass, draw)
         # The network itself takes frames from the camera, and one place is left between stages: whatever waits gets old.
         seen_frames = map(stages.pop("infer"), _until(first, source, seconds))
         with Pipeline(seen_frames, stages, depth=1) as pipeline:

@@ -1,4 +1,4 @@
-"""Who is in a frame: the pose network where people are expected, a look over the whole frame when nobody is."""
+"""Who is in a frame: the pose network where people are expected, a look over the whole frame for those who are not."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -8,16 +8,39 @@ import numpy as np
 from posecov.estimator import PoseEstimator
 from posecov.pose import Pose
 from posecov.search import consistency_of, person_boxes
+from posecov.skeleton import Skeleton
+from posecov.tracking.tracker import Tracker
 from posecov.video.frames import Followed
 
 LOOK_EVERY = 0.5
-"""Seconds between looks over the whole frame while nobody is known: each costs as much as some 50 frames with one person."""
+"""Seconds between looks over the whole frame while nobody is seen: each costs as much as some 50 frames with one person."""
+
+LOOK_AGAIN = 2.0
+"""The same for further people while somebody is seen."""
 
 CHECK_EVERY = 1.0
 """Seconds between tests whether the people followed are still people."""
 
+RETRY_EVERY = 0.1
+"""Seconds between looks for people who were lost where they should be by now, each as costly as 5 frames of them."""
+
+KEEP = 2.0
+"""Seconds for which a lost person is waited for, and is the same one when it comes back near where it should be."""
+
+BRIDGE = 0.5
+"""Seconds for which a person who is not seen is shown where its motion leads, or offline, between where it was seen."""
+
+MOST = 8
+"""People that one look finds, at most."""
+
 _LOST = 0.4
 """Consistency below which a person is given up: less than it takes to be found, so that a hard moment is survived."""
+
+_FURTHER = 0.5
+"""The same for a further person, found by the search while others were grey, once they are not."""
+
+_SAME = 0.5  # Intersection over union from which two boxes are of one person.
+_GREY = 127
 
 
 class Follow(Protocol):
@@ -27,10 +50,42 @@ class Follow(Protocol):
     """
 
     def boxes(self, time_s: float) -> np.ndarray:
-        """Where people are expected at this time: (N, 4) x, y, width, height in pixels; (0, 4) when nobody is known."""
+        """Where the people of the last frame are expected at this time: (N, 4) x, y, width, height in pixels."""
+
+    def lost(self, time_s: float) -> np.ndarray:
+        """Where people who were not seen in the last frame may be at this time, (N, 4)."""
 
     def update(self, poses: list[Pose], time_s: float) -> Sequence[Any]:
-        """The poses estimated at this time, to people: things with ``id`` and ``pose``."""
+        """The poses estimated at this time, to people: things with ``id``, ``pose`` and ``measured`` (`Followed`)."""
+
+
+class Tracks:
+    """Follows people by a `Tracker`, which tells them apart and waits for those who are lost."""
+
+    def __init__(self, skeleton: Skeleton, live: bool = False, keep_s: float = KEEP):
+        """Start with nobody known.
+
+        Args:
+            skeleton: of the poses.
+            live: whether people have the live filter's poses instead of those estimated, for `BRIDGE` seconds also unseen.
+            keep_s: seconds for which a lost person is waited for.
+        """
+        self._tracker, self._live = Tracker(skeleton, keep_s=keep_s), live
+
+    def boxes(self, time_s: float) -> np.ndarray:
+        """As `Follow.boxes`."""
+        return self._tracker.boxes(time_s, lost=False)
+
+    def lost(self, time_s: float) -> np.ndarray:
+        """As `Follow.lost`."""
+        return self._tracker.boxes(time_s, lost=True)
+
+    def update(self, poses: list[Pose], time_s: float) -> list[Followed]:
+        """As `Follow.update`: numbers from 1."""
+        people = self._tracker.update(poses, time_s)
+        if self._live:
+            return [Followed(person.id, person.pose, person.measured) for person in people if person.missing_s <= BRIDGE]
+        return [Followed(person.id, person.measured, person.measured) for person in people if person.measured is not None]
 
 
 class LastSeen:
@@ -41,15 +96,16 @@ class LastSeen:
 
     def boxes(self, time_s: float) -> np.ndarray:
         """As `Follow.boxes`: around the joints of the last frame."""
-        if not self._poses:
-            return np.zeros((0, 4))
-        keypoints = np.stack([pose.keypoints for pose in self._poses]).astype(np.float64)
-        return person_boxes(keypoints, np.stack([pose.covariance for pose in self._poses]).astype(np.float64))
+        return boxes_around(self._poses)
+
+    def lost(self, time_s: float) -> np.ndarray:
+        """As `Follow.lost`: nobody."""
+        return np.zeros((0, 4))
 
     def update(self, poses: list[Pose], time_s: float) -> list[Followed]:
         """As `Follow.update`: numbers from 1."""
         self._poses = poses
-        return [Followed(number, pose) for number, pose in enumerate(poses, start=1)]
+        return [Followed(number, pose, pose) for number, pose in enumerate(poses, start=1)]
 
 
 class Watcher:
@@ -59,17 +115,24 @@ class Watcher:
     results, also when a run is resumed (`replay`).
     """
 
-    def __init__(self, estimator: PoseEstimator, follow: Follow | None = None, look_every: float = LOOK_EVERY):
+    def __init__(
+        self,
+        estimator: PoseEstimator,
+        follow: Follow | None = None,
+        look_every: float = LOOK_EVERY,
+        look_again: float = LOOK_AGAIN,
+    ):
         """Start with nobody known.
 
         Args:
             estimator: the pose network.
-            follow: who is who; `LastSeen` when None.
-            look_every: seconds between looks over the whole frame while nobody is known.
+            follow: who is who; `Tracks` when None.
+            look_every: seconds between looks over the whole frame while nobody is seen.
+            look_again: seconds between looks for further people while somebody is seen.
         """
         self._estimator = estimator
-        self._follow: Follow = LastSeen() if follow is None else follow
-        self._look_every = look_every
+        self._follow: Follow = Tracks(estimator.metadata.skeleton) if follow is None else follow
+        self._look_every, self._look_again = look_every, look_again
         self._before: float | None = None
 
     def __call__(self, image: np.ndarray, time_s: float) -> list[Followed]:
@@ -79,21 +142,61 @@ class Watcher:
             image: (H, W, 3) uint8, BGR.
             time_s: seconds, later than the frame before.
         """
-        boxes = np.asarray(self._follow.boxes(time_s), dtype=np.float64).reshape(-1, 4)
-        if len(boxes) and self._due(CHECK_EVERY, time_s):
-            boxes = boxes[consistency_of(lambda b: self._estimator.predict(image, b), boxes) >= _LOST]
-        poses: list[Pose] = []
-        if len(boxes):
-            poses = self._estimator(image, boxes)
-        elif self._due(self._look_every, time_s):
-            poses = self._estimator(image)
+        boxes = self._follow.boxes(time_s)
+        if self._due(CHECK_EVERY, time_s):
+            boxes = self._consistent(image, boxes, _LOST)
+        if self._due(RETRY_EVERY, time_s):
+            boxes = np.concatenate([boxes, self._consistent(image, self._follow.lost(time_s), _LOST)])
+        poses = self._estimator(image, boxes) if len(boxes) else []
+        if self._due(self._look_again if poses else self._look_every, time_s):
+            poses += self._look(image, poses)
         return self.replay(poses, time_s)
 
     def replay(self, poses: list[Pose], time_s: float) -> list[Followed]:
         """Take note of a frame whose poses are known already."""
         self._before = time_s
-        return [Followed(int(person.id), person.pose) for person in self._follow.update(poses, time_s)]
+        people = self._follow.update(poses, time_s)
+        return [Followed(int(person.id), person.pose, person.measured) for person in people]
+
+    def _consistent(self, image: np.ndarray, boxes: np.ndarray, least: float) -> np.ndarray:
+        """Of boxes (N, 4) those with people in them."""
+        if not len(boxes):
+            return boxes
+        return boxes[consistency_of(lambda b: self._estimator.predict(image, b), boxes) >= least]
+
+    def _look(self, image: np.ndarray, known: list[Pose]) -> list[Pose]:
+        """Everybody else in the frame. The search finds one at a time, so it is shown the others' boxes grey."""
+        others: list[Pose] = [] if known else self._estimator(image)
+        if not known and not others:
+            return []
+        masked = image.copy()
+        while len(others) < MOST:
+            for x, y, width, height in boxes_around([*known, *others]):
+                ends = np.round([x, y, x + width, y + height]).astype(int).clip(0)
+                masked[ends[1] : ends[3], ends[0] : ends[2]] = _GREY
+            found = self._consistent(image, boxes_around(self._estimator(masked)), _FURTHER)
+            further = self._estimator(image, found) if len(found) else []
+            if not further or _overlap(boxes_around(further)[0], boxes_around([*known, *others])).max() > _SAME:
+                break
+            others += further
+        return others
 
     def _due(self, period: float, time_s: float) -> bool:
         """Whether a multiple of the period has passed since the frame before."""
         return self._before is None or period <= 0 or time_s // period > self._before // period
+
+
+def _overlap(box: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Intersection over union of a box with each of others (N, 4)."""
+    low = np.maximum(box[:2], others[:, :2])
+    high = np.minimum(box[:2] + box[2:], others[:, :2] + others[:, 2:])
+    common = np.clip(high - low, 0, None).prod(axis=1)
+    return common / (box[2:].prod() + others[:, 2:].prod(axis=1) - common)
+
+
+def boxes_around(poses: Sequence[Pose]) -> np.ndarray:
+    """(N, 4) boxes to look into for people who have hardly moved (`person_boxes`)."""
+    if not poses:
+        return np.zeros((0, 4))
+    covariances = np.stack([pose.covariance for pose in poses]).astype(np.float64)
+    return person_boxes(np.stack([pose.keypoints for pose in poses]).astype(np.float64), covariances)

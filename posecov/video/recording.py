@@ -6,7 +6,8 @@ tables that were asked for are made of the results. So a file without ``.part`` 
 by a whole one.
 
 A run that is resumed keeps the results and goes on after their last line. The film is drawn anew, from the poses in the
-results: that needs no inference, and no seam in the middle of a film.
+results: that needs no inference, and no seam in the middle of a film. A film that is smoothed offline is done like that always:
+first all results, as measured; then, once they are smoothed, the film and tables of them (`run.run_film`).
 """
 
 import contextlib
@@ -18,10 +19,14 @@ from pathlib import Path
 from posecov.errors import PosecovError
 from posecov.files import reason
 from posecov.video.frames import Frame, Seen
+from posecov.video.plots import PLOTS
 from posecov.video.reading import UNFINISHED
 from posecov.video.results import FrameResult, Header, ResultsWriter, read_results
 from posecov.video.tables import TABLES
 from posecov.video.writing import FilmWriter, finish_film
+
+MADE = {**TABLES, **PLOTS}
+"""Ending and writer of what is made of the results of a whole film."""
 
 _SAME_TIME = 1e-6  # Seconds.
 
@@ -50,7 +55,7 @@ class Recording:
         Args:
             folder: that exists.
             stem: name of the files without ending.
-            save: ``film``, ``jsonl``, and names of `tables.TABLES`.
+            save: ``film``, ``jsonl``, and names of `MADE`.
             header: of the results.
             time_base: seconds of a tick of the frames.
             rate: frames per second on average.
@@ -98,7 +103,7 @@ class Recording:
     def write(self, seen: Seen) -> Seen:
         """Add a frame, and give it on. Raises PosecovError when the disk is full."""
         if seen.frame.index >= self._results.count:
-            self._results.write(seen)
+            self._results.write(FrameResult(seen.frame.index, seen.frame.time, seen.people, seen.frame.damaged))
         if self._film is not None and seen.canvas is not None:
             self._film.write(seen.canvas, seen.frame.ticks)
         return seen
@@ -133,8 +138,8 @@ class Recording:
         if self.draws:
             made.append(self._with_ending(".mp4"))
             finish_film(self._part("mp4"), made[-1])
-        for kind in (kind for kind in TABLES if kind in self._save):
-            ending, write = TABLES[kind]
+        for kind in (kind for kind in MADE if kind in self._save):
+            ending, write = MADE[kind]
             made.append(self._with_ending(ending))
             write(results, made[-1], radius)
         if "jsonl" not in self._save:
@@ -162,15 +167,36 @@ class Recording:
                 raise PosecovError(f"{part}: cannot be written ({reason(error)}); give another --out") from None
 
     def _part(self, ending: str) -> Path:
-        return self._with_ending(f"{UNFINISHED}.{ending}")
+        return part_of(self._target, ending)
 
     def _with_ending(self, ending: str) -> Path:
-        return self._target.with_name(self._target.name + ending)  # with_suffix would cut a name with a dot.
+        return named(self._target, ending)
+
+
+def smoothed_already(folder: Path, stem: str, header: Header) -> bool:
+    """Whether an earlier run has come so far that a film's results are whole and smoothed as this header says."""
+    target = folder / stem
+    path = part_of(target, "jsonl")
+    path = path if path.exists() else named(target, ".jsonl")
+    try:
+        return path.exists() and read_results(path)[0] == header
+    except PosecovError:
+        return False
+
+
+def part_of(target: Path, ending: str) -> Path:
+    """The file, without a dot before its ending, as it is called until its film is done."""
+    return named(target, f"{UNFINISHED}.{ending}")
+
+
+def named(target: Path, ending: str) -> Path:
+    """A path with something more at its end; `Path.with_suffix` would cut a name with a dot."""
+    return target.with_name(target.name + ending)
 
 
 def finished_files(folder: Path, stem: str, save: Sequence[str]) -> list[Path]:
     """The files of a film that an earlier run has done, or none when it has not done all of them."""
-    endings = {"film": ".mp4", "jsonl": ".jsonl", **{kind: ending for kind, (ending, _) in TABLES.items()}}
+    endings = {"film": ".mp4", "jsonl": ".jsonl", **{kind: ending for kind, (ending, _) in MADE.items()}}
     files = [folder / f"{stem}{endings[kind]}" for kind in dict.fromkeys(save)]
     begun = (folder / f"{stem}{UNFINISHED}.jsonl").exists()
     return [] if begun or not all(file.exists() for file in files) else files

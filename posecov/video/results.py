@@ -1,11 +1,14 @@
 """Results of a film as JSON Lines: a header with what all frames share, then one line a frame, each written at once.
 
-    {"format": "posecov-frames-1", "source": "walk.mp4", "skeleton": {...}, "degrees_of_freedom": 6.1, ...}
+    {"format": "posecov-frames-1", "source": "walk.mp4", "skeleton": {...}, "degrees_of_freedom": 6.1, "smooth": "offline", ...}
     {"frame": 0, "time": 0.0, "people": [{"id": 1, "box": [x, y, width, height], "keypoints": [[x, y], ...],
-        "sigma": [...], "covariance": [...]}]}
+        "sigma": [...], "covariance": [...], "measured": {"box": ..., "keypoints": ..., "sigma": ..., "covariance": ...}}]}
 
 Keypoints are in the skeleton's order, pixels of the upright frame. A covariance is its lower triangle row by row
 (``numpy.tril_indices``), in the order x0 y0 x1 y1 ..., pixels^2. A line that was cut off by a crash does not count.
+
+Where poses are smoothed, the header's ``smooth`` says how (``live``, ``offline``; absent where they are not), and ``measured``
+is the pose as estimated in that frame, or null where the person was not seen.
 """
 
 import contextlib
@@ -27,7 +30,7 @@ from posecov.exchanges import coordinate_orders
 from posecov.files import reason
 from posecov.metadata import ModelMetadata
 from posecov.pose import Pose
-from posecov.video.frames import Followed, Seen
+from posecov.video.frames import Followed
 
 FORMAT = "posecov-frames-1"
 
@@ -42,14 +45,16 @@ class FrameResult:
         frame: its number, from 0.
         time: seconds since the first frame.
         people: who is there.
+        damaged: whether the decoder had to make up a part of the frame.
     """
 
     frame: int
     time: float
     people: list[Followed]
+    damaged: bool = False
 
 
-def make_header(source: str, width: int, height: int, metadata: ModelMetadata, model: Path) -> Header:
+def make_header(source: str, width: int, height: int, metadata: ModelMetadata, model: Path, smooth: str = "none") -> Header:
     """What all frames of a film share.
 
     Args:
@@ -58,6 +63,7 @@ def make_header(source: str, width: int, height: int, metadata: ModelMetadata, m
         height: of its upright frames in pixels.
         metadata: of the model.
         model: its file, whose checksum tells models of one name apart.
+        smooth: ``none``, ``live`` or ``offline``.
     """
     nu = metadata.degrees_of_freedom
     fields: Header = {
@@ -70,16 +76,17 @@ def make_header(source: str, width: int, height: int, metadata: ModelMetadata, m
         "skeleton": metadata.skeleton.to_dict(),
         "degrees_of_freedom": None if math.isinf(nu) else nu,
     }
+    if smooth != "none":
+        fields["smooth"] = smooth
     if metadata.exchanges:
         fields["permutations"] = (coordinate_orders(metadata.exchanges)[:, ::2] // 2).tolist()
     return json.loads(json.dumps(fields))  # As it is read back: lists for tuples.
 
 
-def frame_line(seen: Seen, header: Header) -> dict[str, Any]:
+def frame_line(result: FrameResult, header: Header) -> dict[str, Any]:
     """The line of a frame."""
-    people = [{"id": person.id} | compact(person.pose, header) for person in seen.people]
-    fields = {"frame": seen.frame.index, "time": seen.frame.time}
-    return fields | ({"damaged": True} if seen.frame.damaged else {}) | {"people": people}
+    fields = {"frame": result.frame, "time": result.time} | ({"damaged": True} if result.damaged else {})
+    return fields | {"people": [_person(person, header) for person in result.people]}
 
 
 def compact(pose: Pose, header: Header) -> dict[str, Any]:
@@ -139,8 +146,8 @@ def read_results(path: str | Path) -> tuple[Header, Iterator[FrameResult]]:
             try:
                 if fields["frame"] != number:
                     raise PosecovError(f"line {number + 2} is of frame {fields['frame']}, not {number}")
-                people = [Followed(int(person["id"]), expanded(person, header)) for person in fields["people"]]
-                yield FrameResult(number, float(fields["time"]), people)
+                people = [_followed(person, header) for person in fields["people"]]
+                yield FrameResult(number, float(fields["time"]), people, bool(fields.get("damaged", False)))
             except (KeyError, TypeError, ValueError, PosecovError) as error:
                 raise PosecovError(f"{path}: damaged at line {number + 2} ({error})") from None
 
@@ -191,10 +198,10 @@ class ResultsWriter:
         except OSError as error:
             raise self._refused(error) from None
 
-    def write(self, seen: Seen) -> None:
+    def write(self, result: FrameResult) -> None:
         """Add a frame. Raises PosecovError when the disk is full."""
         try:
-            self._line(frame_line(seen, self._header))
+            self._line(frame_line(result, self._header))
         except OSError as error:
             raise self._refused(error) from None
         self.count += 1
@@ -210,6 +217,20 @@ class ResultsWriter:
 
     def _refused(self, error: OSError) -> PosecovError:
         return PosecovError(f"{self.path}: cannot be written ({reason(error)}); free some space or give another --out")
+
+
+def _person(person: Followed, header: Header) -> dict[str, Any]:
+    fields = {"id": person.id} | compact(person.pose, header)
+    if person.measured is person.pose:
+        return fields
+    return fields | {"measured": None if person.measured is None else compact(person.measured, header)}
+
+
+def _followed(fields: Mapping[str, Any], header: Header) -> Followed:
+    pose = expanded({name: value for name, value in fields.items() if name != "measured"}, header)
+    measured = fields.get("measured", fields)
+    measured = pose if measured is fields else None if measured is None else expanded(measured, header)
+    return Followed(int(fields["id"]), pose, measured)
 
 
 def _whole_lines(path: Path) -> Iterator[tuple[Any, int]]:

@@ -11,6 +11,7 @@ import pytest
 from films import make_film, pictures_of, points_at, times_of
 
 from posecov.cli import main
+from posecov.video.frames import Followed
 from posecov.video.people import LastSeen
 from posecov.video.progress import plain_line
 from posecov.video.reading import Film
@@ -39,8 +40,8 @@ def names(folder):
 
 
 def keypoints(path):
-    """(F, 3, 2) of the one person in each frame."""
-    return np.array([[person.pose.keypoints[:3] for person in frame.people] for frame in read_results(path)[1]])[:, 0]
+    """(F, 3, 2) as estimated of the one person in each frame."""
+    return np.array([[person.measured.keypoints[:3] for person in frame.people] for frame in read_results(path)[1]])[:, 0]
 
 
 def test_a_film_gives_a_film_and_its_poses(video, tmp_path):
@@ -136,7 +137,15 @@ def test_what_can_be_read_of_a_damaged_film_is_done(video, tmp_path, kind):
 
 
 @pytest.mark.parametrize(
-    "options", [["--mass", "1"], ["--radius", "0"], ["--look-every", "-1"], ["--threads", "0"], ["--model", "none.onnx"]]
+    "options",
+    [
+        ["--mass", "1"],
+        ["--radius", "0"],
+        ["--look-every", "-1"],
+        ["--look-again", "nan"],
+        ["--threads", "0"],
+        ["--model", "none.onnx"],
+    ],
 )
 def test_what_cannot_start_is_one_line(video, tmp_path, options, model_path, capfd):
     code = main(
@@ -172,7 +181,7 @@ def test_a_disk_that_fills_later_leaves_what_was_done(video, tmp_path, model_pat
     resource = pytest.importorskip("resource")
     film, out = make_film(tmp_path / "a.mp4", 120), tmp_path / "out"
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))  # noqa: E731
-    running = start(film, out, model_path, preexec_fn=limit)
+    running = start(film, out, model_path, "live", preexec_fn=limit)
     said, trouble = running.communicate(timeout=120)
     assert (running.returncode, said) == (1, "")
     (line,) = [line for line in trouble.splitlines() if "frames/s" not in line]
@@ -181,7 +190,7 @@ def test_a_disk_that_fills_later_leaves_what_was_done(video, tmp_path, model_pat
     done = len(list(read_results(out / "a.part.jsonl")[1]))
     assert done > 10
     assert len(list(Film(str(out / "a.part.mp4")).frames())) > 10  # Its last frame is cut off.
-    assert video(film, "--resume")[0] == 0
+    assert video(film, "--resume", "--smooth", "live")[0] == 0
     assert len(times_of(out / "a.mp4")) == 120
 
 
@@ -193,8 +202,9 @@ def test_films_beside_their_results(video, tmp_path):
     assert {"a_pose.mp4", "a_pose.jsonl"} <= set(names(tmp_path))
 
 
-def start(film, out, model_path, **further):
+def start(film, out, model_path, smooth, **further):
     command = [sys.executable, "-m", "posecov.cli", "video", str(film), "--out", str(out), "--model", str(model_path)]
+    command += ["--smooth", smooth]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen([*command, "--threads", "1"], env=environment, **pipes, **further)
@@ -209,15 +219,15 @@ def wait_for_lines(path, count):
     raise AssertionError(f"{path} does not grow")
 
 
-@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "SIGKILL"])
-def test_a_stopped_run_is_readable_and_goes_on(video, tmp_path, model_path, how):
+@pytest.mark.parametrize(("how", "smooth"), [("SIGINT", "live"), ("SIGTERM", "offline"), ("SIGKILL", "none")])
+def test_a_stopped_run_is_readable_and_goes_on(video, tmp_path, model_path, how, smooth):
     film, out = make_film(tmp_path / "a.mp4", 300, gop=25), tmp_path / "out"
-    running = start(film, out, model_path)
+    running = start(film, out, model_path, smooth)
     wait_for_lines(out / "a.part.jsonl", 60)
     running.send_signal(getattr(signal, how))
     _, trouble = running.communicate(timeout=60)
     assert "Traceback" not in trouble
-    assert names(out) == ["a.part.jsonl", "a.part.mp4"]
+    assert names(out) == ["a.part.jsonl", *(["a.part.mp4"] if smooth != "offline" else [])]
     done = len(list(read_results(out / "a.part.jsonl")[1]))
     assert 60 <= done < 300
     if how == "SIGKILL":
@@ -225,12 +235,12 @@ def test_a_stopped_run_is_readable_and_goes_on(video, tmp_path, model_path, how)
     else:
         assert running.returncode == 130
         assert "--resume" in trouble
-        assert len(times_of(out / "a.part.mp4")) == done
-    code, said, trouble = video(film, "--resume")
+        assert smooth == "offline" or len(times_of(out / "a.part.mp4")) == done
+    code, said, trouble = video(film, "--resume", "--smooth", smooth)
     assert (code, trouble) == (0, [])
     assert "300 frames" in said[0]
     assert names(out) == ["a.jsonl", "a.mp4"]
-    video(film, out=tmp_path / "whole")
+    video(film, "--smooth", smooth, out=tmp_path / "whole")
     assert (out / "a.jsonl").read_bytes() == (tmp_path / "whole" / "a.jsonl").read_bytes()
     assert times_of(out / "a.mp4") == times_of(tmp_path / "whole" / "a.mp4")
     assert "done already" in video(film, "--resume")[1][0]
@@ -260,7 +270,7 @@ def test_a_tracker_has_one_place(estimator, tmp_path):
 
     class Named(LastSeen):
         def update(self, poses, time_s):
-            return [type("Track", (), {"id": 40 + f.id, "pose": f.pose}) for f in super().update(poses, time_s)]
+            return [Followed(40 + f.id, f.pose, f.measured) for f in super().update(poses, time_s)]
 
     run_film(estimator, str(make_film(tmp_path / "a.mp4", 3)), tmp_path, "b", Settings(save=("jsonl",), follow=Named))
     assert [[p.id for p in frame.people] for frame in read_results(tmp_path / "b.jsonl")[1]] == [[41]] * 3
@@ -269,7 +279,8 @@ def test_a_tracker_has_one_place(estimator, tmp_path):
 def test_progress_is_a_plain_line_where_there_is_no_terminal(video, tmp_path, monkeypatch):
     monkeypatch.setattr("posecov.video.progress._EVERY", 0.0)
     _, _, lines = video(make_film(tmp_path / "a.mp4", 3), "--save", "jsonl")
-    assert [line.split(" frames,")[0] for line in lines] == [f"posecov: a.mp4: {n} of 3" for n in (1, 2, 3)]
+    done = [f"posecov: a.mp4{what}: {n} of 3" for what in ("", ", smoothing") for n in (1, 2, 3)]
+    assert [line.split(" frames,")[0] for line in lines] == done
     assert plain_line("a.mp4", 50, 200, 2.5) == "a.mp4: 50 of 200 frames, 2.5 frames/s, 1:00 left"
     assert plain_line("a.mp4", 50, None, 2.5) == "a.mp4: 50 frames, 2.5 frames/s"
 
@@ -282,6 +293,6 @@ def test_an_error_in_drawing_ends_all_threads(video, tmp_path, monkeypatch):
 
     monkeypatch.setattr("posecov.video.run.draw_poses", broken)
     with pytest.raises(MemoryError):
-        video(make_film(tmp_path / "a.mp4", 40))
+        video(make_film(tmp_path / "a.mp4", 40), "--smooth", "live")
     assert threading.active_count() == before
     assert len(list(read_results(tmp_path / "out" / "a.part.jsonl")[1])) == 0

@@ -1,14 +1,22 @@
 import dataclasses
 import json
 
-import numpy as np
 import pytest
 from tiny_model import EXCHANGING, METADATA, POINTS, WEIGHTS, picture, write_model
 
 from posecov.errors import PosecovError
 from posecov.estimator import PoseEstimator
-from posecov.video.frames import Followed, Frame, Seen
-from posecov.video.results import ResultsWriter, compact, expanded, frame_line, make_header, people_in, read_results
+from posecov.video.frames import Followed
+from posecov.video.results import (
+    FrameResult,
+    ResultsWriter,
+    compact,
+    expanded,
+    frame_line,
+    make_header,
+    people_in,
+    read_results,
+)
 
 
 @pytest.fixture(params=["single", "mixture"])
@@ -23,7 +31,7 @@ def someone(request, tmp_path, model_path):
 
 
 def seen(index, *people, damaged=False):
-    return Seen(Frame(index, index / 3, index, np.zeros((8, 8, 3), np.uint8), damaged), list(people))
+    return FrameResult(index, index / 3, list(people), damaged)
 
 
 def same(first, second):
@@ -51,7 +59,7 @@ def test_a_pose_with_a_known_joint_or_another_law_too(someone):
 def test_what_is_written_is_read_back(someone, tmp_path):
     header, pose = someone
     writer = ResultsWriter(tmp_path / "a.jsonl", header)
-    lines = [seen(0, Followed(1, pose)), seen(1), seen(2, Followed(4, pose), Followed(1, pose), damaged=True)]
+    lines = [seen(0, Followed(1, pose, pose)), seen(1), seen(2, Followed(4, pose, pose), Followed(1, pose, pose), damaged=True)]
     for line in lines:
         writer.write(line)
         # Written at once, so that nothing is lost with the process.
@@ -71,16 +79,16 @@ def test_resuming_goes_on_after_the_last_whole_line(someone, tmp_path, tail):
     header, pose = someone
     writer = ResultsWriter(tmp_path / "a.jsonl", header)
     for index in range(2):
-        writer.write(seen(index, Followed(1, pose)))
+        writer.write(seen(index, Followed(1, pose, pose)))
     writer.close()
     whole = (tmp_path / "a.jsonl").read_bytes()
     (tmp_path / "a.jsonl").write_bytes(whole + tail)
     assert len(list(read_results(tmp_path / "a.jsonl")[1])) == 2
     writer = ResultsWriter(tmp_path / "a.jsonl", header, resume=True)
     assert writer.count == 2
-    writer.write(seen(2, Followed(1, pose)))
+    writer.write(seen(2, Followed(1, pose, pose)))
     writer.close()
-    line = json.dumps(frame_line(seen(2, Followed(1, pose)), header), separators=(",", ":"))
+    line = json.dumps(frame_line(seen(2, Followed(1, pose, pose)), header), separators=(",", ":"))
     assert (tmp_path / "a.jsonl").read_bytes() == whole + line.encode() + b"\n"
 
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from tiny_model import DOTS, METADATA, POINTS, picture
 
-from posecov.video.frames import Followed, Frame, Seen
-from posecov.video.results import ResultsWriter, make_header
+from posecov.video.frames import Followed
+from posecov.video.results import FrameResult, ResultsWriter, make_header
 from posecov.video.tables import radius_of, write_coco, write_csv, write_npz
 
 
@@ -23,8 +23,7 @@ def results(pose, model_path, tmp_path):
         path = tmp_path / "a.jsonl"
         writer = ResultsWriter(path, make_header("a.mp4", 320, 240, METADATA, model_path))
         for index, ids in enumerate(frames):
-            frame = Frame(index, index / 4, index, np.zeros((8, 8, 3), np.uint8))
-            writer.write(Seen(frame, [Followed(i, pose) for i in ids]))
+            writer.write(FrameResult(index, index / 4, [Followed(i, pose, pose) for i in ids]))
         writer.close()
         return path
 

@@ -15,7 +15,7 @@ from posecov.commands.demo import demo_photos
 from posecov.errors import PosecovError
 from posecov.estimator import PoseEstimator
 from posecov.images import read_image
-from posecov.video.people import LastSeen
+from posecov.video.people import Tracks
 from posecov.video.run import Settings, run_film
 from posecov.video.writing import FilmWriter
 
@@ -51,7 +51,7 @@ def measure(weights: Path, film: Path | None = None, frames: int = 300, threads:
         batches.append(len(crops))
         return run(crops, *rest)
 
-    class Clocked(LastSeen):
+    class Clocked(Tracks):
         def update(self, poses: Any, time_s: float) -> Any:
             if not first:
                 first.append(time.perf_counter())
@@ -61,9 +61,11 @@ def measure(weights: Path, film: Path | None = None, frames: int = 300, threads:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source = panned_film(folder / "source.mp4", frames) if film is None else film
+        # Smoothed live a film is read once, so that the stages overlap as they do for a camera.
+        settings = Settings(threads=threads, smooth="live", follow=lambda: Clocked(estimator.metadata.skeleton, live=True))
         before, start = resident_mb(), time.perf_counter()
         estimator.model.outputs = counted  # type: ignore[assignment, method-assign]
-        outcome = run_film(estimator, str(source), folder, "made", Settings(threads=threads, follow=Clocked))
+        outcome = run_film(estimator, str(source), folder, "made", settings)
     quarter = max(1, len(memory) // 4)
     network = _network_seconds(weights, threads, estimator.metadata.input_size, batches)
     return {
