@@ -30,17 +30,12 @@ class Detecting:
     detector_layout: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """What the detector is, where it is not recognised, or wrongly: 'yolox-mmdeploy', for one, looks like 'rtmdet'."""
 
-    people: Annotated[int, tyro.conf.arg(metavar="N")] = 1
-    """How many people to search for, at most, where neither boxes nor a detector say where they are."""
-
     def open(self, threads: int | None) -> "PersonDetector | None":
         """The detector, None when there is none.
 
         Raises:
             PosecovError: it cannot be opened, or the other options are given without it.
         """
-        if self.people < 1:
-            raise PosecovError(f"--people must be at least 1, not {self.people}")
         if self.detector is None:
             given = {"--person-class": self.person_class, "--detector-threshold": self.detector_threshold}
             self._refuse({**given, "--detector-layout": self.detector_layout}, "--detector")

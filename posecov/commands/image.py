@@ -60,6 +60,9 @@ class Image:
 
     detecting: tyro.conf.OmitArgPrefixes[Detecting] = field(default_factory=Detecting)
 
+    people: Annotated[int, tyro.conf.arg(metavar="N")] = 1
+    """How many people to search for, at most, where neither boxes nor a detector say where they are."""
+
     mass: float = 0.95
     """Probability with which an ellipse holds its joint."""
 
@@ -96,7 +99,7 @@ class Image:
         look = Look(self.mass, self.inner_mass, self.labels, self.correlations, self.click)
         fixes = None if self.fix is None else read_fixes(self.fix)
         pictures, failed = gather(self.paths)
-        people = who(self.detecting, self.boxes, pictures, self.threads)
+        people = who(self.detecting, self.boxes, pictures, self.threads, self.people)
         code = annotate(pictures, self.out, look, people, fixes, self.csv, self.model, self.threads)
         return 1 if failed else code
 

@@ -76,7 +76,7 @@ class People:
         return estimator(image, people, most=self.most)
 
 
-def who(detecting: "Detecting", boxes: Path | None, pictures: Sequence[Path], threads: int | None) -> People:
+def who(detecting: "Detecting", boxes: Path | None, pictures: Sequence[Path], threads: int | None, most: int) -> People:
     """Who is in pictures, from the options of a command.
 
     Raises:
@@ -84,8 +84,10 @@ def who(detecting: "Detecting", boxes: Path | None, pictures: Sequence[Path], th
     """
     from posecov.boxes import check_ids
 
+    if most < 1:
+        raise PosecovError(f"--people must be at least 1, not {most}")
     if boxes is None:
-        return People(detector=detecting.open(threads), most=detecting.people)
+        return People(detector=detecting.open(threads), most=most)
     found = detecting.boxes(boxes)
     check_ids(boxes, found, pictures)
     return People(found)

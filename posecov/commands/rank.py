@@ -35,6 +35,9 @@ class Rank:
 
     detecting: tyro.conf.OmitArgPrefixes[Detecting] = field(default_factory=Detecting)
 
+    people: Annotated[int, tyro.conf.arg(metavar="N")] = 1
+    """How many people to search for, at most, where neither boxes nor a detector say where they are."""
+
     sheet: Annotated[int, tyro.conf.arg(metavar="N")] = 12
     """Pictures on the contact sheet; 0 for none."""
 
@@ -60,7 +63,7 @@ class Rank:
         if self.sheet < 0:
             raise PosecovError(f"--sheet must not be negative, as {self.sheet} is")
         pictures, failed = gather(self.paths)
-        found = who(self.detecting, self.boxes, pictures, self.threads)
+        found = who(self.detecting, self.boxes, pictures, self.threads, self.people)
         estimator = PoseEstimator(self.model, threads=self.threads)
         folder = prepare_folder(self.out)
         rows: list[Ranked] = []

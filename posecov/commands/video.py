@@ -10,13 +10,14 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import unquote, urlsplit
 
 import tyro
 
+from posecov.commands.detecting import Detecting
 from posecov.commands.terminal import complain, say
 from posecov.errors import PosecovError
 
@@ -58,6 +59,8 @@ class Video:
 
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Go on where an earlier run was stopped; films that it finished are left alone."""
+
+    detecting: tyro.conf.OmitArgPrefixes[Detecting] = field(default_factory=Detecting)
 
     model: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
     """A model that posecov exported (.onnx), instead of the one that ships with posecov."""
@@ -102,6 +105,7 @@ class Video:
             self.threads,
             smooth=self.smooth,
             look_again=self.look_again,
+            detector=self.detecting.open(self.threads),
         )
         stems = output_stems([_named(film) for film in films.values()], folder, ".mp4")
         for film, stem in zip(films.values(), stems, strict=True):

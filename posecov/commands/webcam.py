@@ -5,12 +5,13 @@ done and those that came meanwhile are dropped, so that the picture does not lag
 with exit code 0; a camera that is lost ends with what was recorded kept, one line and exit code 1.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from posecov.commands.detecting import Detecting
 from posecov.commands.terminal import complain, say
 from posecov.commands.video import Kind, check_numbers, termination_as_interruption
 from posecov.errors import PosecovError
@@ -56,6 +57,8 @@ class Webcam:
     smooth: Literal["none", "live"] = "live"
     """Poses as estimated, or given the frames before (Kalman filter)."""
 
+    detecting: tyro.conf.OmitArgPrefixes[Detecting] = field(default_factory=Detecting)
+
     model: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
     """A model that posecov exported (.onnx), instead of the one that ships with posecov."""
 
@@ -86,6 +89,7 @@ class Webcam:
             threads=self.threads,
             smooth=self.smooth,
             look_again=self.look_again,
+            detector=self.detecting.open(self.threads),
         )
         with termination_as_interruption(), self._show() as show:
             camera = Camera(self.source)

@@ -1,6 +1,6 @@
 """Who is in a frame: the pose network where people are expected, a look over the whole frame for those who are not."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -41,6 +41,10 @@ _FURTHER = 0.5
 
 _SAME = 0.5  # Intersection over union from which two boxes are of one person.
 _GREY = 127
+
+
+Detector = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""A frame (H, W, 3) uint8 BGR to the boxes (N, 4) of people and their scores (N,), such as `detectors.PersonDetector`."""
 
 
 class Follow(Protocol):
@@ -121,6 +125,7 @@ class Watcher:
         follow: Follow | None = None,
         look_every: float = LOOK_EVERY,
         look_again: float = LOOK_AGAIN,
+        detector: Detector | None = None,
     ):
         """Start with nobody known.
 
@@ -129,10 +134,12 @@ class Watcher:
             follow: who is who; `Tracks` when None.
             look_every: seconds between looks over the whole frame while nobody is seen.
             look_again: seconds between looks for further people while somebody is seen.
+            detector: tells where people are in a frame; without one the pose network searches for them.
         """
         self._estimator = estimator
         self._follow: Follow = Tracks(estimator.metadata.skeleton) if follow is None else follow
         self._look_every, self._look_again = look_every, look_again
+        self._detector = detector
         self._before: float | None = None
 
     def __call__(self, image: np.ndarray, time_s: float) -> list[Followed]:
@@ -166,6 +173,10 @@ class Watcher:
 
     def _look(self, image: np.ndarray, known: list[Pose]) -> list[Pose]:
         """Everybody else in the frame. The search finds one at a time, so it is shown the others' boxes grey."""
+        if self._detector is not None:
+            boxes, seen = self._detector(image)[0], boxes_around(known)
+            new = [box for box in boxes if not len(seen) or _overlap(box, seen).max() <= _SAME]
+            return self._estimator(image, np.array(new)) if new else []
         others: list[Pose] = [] if known else self._estimator(image)
         if not known and not others:
             return []

@@ -10,7 +10,7 @@ from posecov.drawing import draw_poses
 from posecov.errors import PosecovError
 from posecov.estimator import PoseEstimator
 from posecov.video.frames import Frame, Seen
-from posecov.video.people import LOOK_AGAIN, LOOK_EVERY, Follow, Tracks, Watcher
+from posecov.video.people import LOOK_AGAIN, LOOK_EVERY, Detector, Follow, Tracks, Watcher
 from posecov.video.pipeline import Pipeline
 from posecov.video.progress import Progress
 from posecov.video.reading import Film, is_url
@@ -39,6 +39,7 @@ class Settings:
         smooth: ``none`` for the poses as estimated; ``live`` for the filter's, given the frames up to each one; ``offline`` for
             those given the whole film, which then is read twice.
         look_again: seconds between looks for further people while somebody is seen.
+        detector: tells where people are; the pose network searches for them when None.
     """
 
     save: tuple[str, ...] = ("film", "jsonl")
@@ -50,11 +51,12 @@ class Settings:
     follow: NewFollow | None = None
     smooth: Smoothing = "offline"
     look_again: float = LOOK_AGAIN
+    detector: Detector | None = None
 
     def watcher(self, estimator: PoseEstimator) -> Watcher:
         """Whoever finds and follows people through one film."""
         follow = Tracks(estimator.metadata.skeleton, self.smooth == "live") if self.follow is None else self.follow()
-        return Watcher(estimator, follow, self.look_every, self.look_again)
+        return Watcher(estimator, follow, self.look_every, self.look_again, self.detector)
 
 
 @dataclass(frozen=True)

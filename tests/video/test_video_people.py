@@ -7,6 +7,7 @@ import pytest
 from tiny_model import POINTS, picture
 
 from posecov.estimator import PoseEstimator
+from posecov.geometry import box_around
 from posecov.video.people import KEEP, Watcher
 from posecov.video.results import read_results
 from posecov.video.run import Settings, run_film
@@ -82,6 +83,21 @@ def test_while_nobody_is_missing_the_frame_is_searched_no_more_often_than_asked(
     watched(searching, 21, look_every=0.0, look_again=1.0)
     # The first look finds both and sees that there is nobody else; the two later ones only that.
     assert searching.looks == 3 + 2
+
+
+def test_a_detector_is_asked_instead_of_the_search_and_only_new_people_are_added(searching):
+    asked = []
+
+    def detector(image):
+        asked.append(image)
+        boxes = np.array([box_around(POINTS + [len(asked), 0]), box_around(POINTS + SHIFT)])
+        return boxes, np.ones(2)
+
+    ids, places = watched(searching, 15, look_again=0.5, detector=detector)
+    assert [sorted(frame) for frame in ids] == [[1, 2]] * 15
+    assert searching.looks == 0
+    assert 2 <= len(asked) <= 4
+    np.testing.assert_allclose(sorted(places.values(), key=lambda p: p[0])[0], POINTS[0] + [21, 0], atol=1)
 
 
 def test_who_was_lost_for_a_moment_is_the_same_and_for_long_is_somebody_new(searching):
