@@ -26,8 +26,8 @@ _SETTLED = 0.05  # A box has settled when no edge moves by more than this share 
 _SAME = 0.5  # Boxes with this intersection over union are one candidate.
 _SMALLEST = 0.15  # Longer side of a box over the picture's shorter side: smaller ones are mostly clutter that resembles a pose.
 _MARGIN = 0.05  # Around joints and their uncertainty, as a share of the longer side.
-_WIDEST = 0.4  # Root mean square uncertainty of a joint, over the person's size, at which nothing is known.
-EVEN, SLOPE = 0.57, 20.0  # Consistency at which somebody is as likely as nobody, and how fast that changes.
+_WIDEST = 0.1  # Uncertainty of the surer joints, over the person's size, at which nothing is known.
+EVEN, SLOPE = 0.55, 25.0  # Consistency at which somebody is as likely as nobody, and how fast that changes.
 _LARGER = 0.25  # Power of the size, by which the larger of two people about as consistent is taken.
 _SHIFT = 0.1  # Of the crop in the last test, as a share of its side.
 _APART = 0.3  # Intersection over the smaller box above which two places are one person: half of somebody is no second one.
@@ -117,8 +117,10 @@ def consistency_of(predict: Predict, boxes: np.ndarray) -> np.ndarray:
 
     Every crop is shifted by a tenth of its side in four directions. With d the median distance that a joint moves, over the
     shift (1 when it follows the crop; a median, so that left and right exchanged in one arm do not count as lost), and u the
-    root mean square uncertainty of a joint over the person's size, it is sqrt(max(0, 1 - d)) max(0, 1 - u / 0.4). The
-    certainty tells people from none better than the stillness does, hence the root.
+    median standard deviation of the surer half of the joints over the person's size, it is max(0, 1 - d)^1/4 times
+    max(0, 1 - u / 0.1).
+    Of a person who is half hidden the surer half is as certain as ever, of no person no joint is: that tells people from
+    none better than all joints together do, and better than the stillness, hence the root.
 
     Args:
         predict: the pose network.
@@ -131,7 +133,7 @@ def consistency_of(predict: Predict, boxes: np.ndarray) -> np.ndarray:
     moved = predict(trials.reshape(-1, 4))[0].reshape(len(directions), *keypoints.shape)
     stays = 1 - np.median(np.linalg.norm(moved - keypoints, axis=-1), axis=(0, 2)) / shift
     certain = 1 - _uncertainty(keypoints, covariance) / _WIDEST
-    return np.sqrt(np.clip(stays, 0, 1)) * np.clip(certain, 0, 1)
+    return np.clip(stays, 0, 1) ** 0.25 * np.clip(certain, 0, 1)
 
 
 def person_boxes(keypoints: np.ndarray, covariance: np.ndarray) -> np.ndarray:
@@ -147,9 +149,11 @@ def person_boxes(keypoints: np.ndarray, covariance: np.ndarray) -> np.ndarray:
 
 
 def _uncertainty(keypoints: np.ndarray, covariance: np.ndarray) -> np.ndarray:
-    """Root mean square distance of a joint from its mean over the longer side of the joints' own box, (N,)."""
+    """Median standard deviation per axis, of the surer half of the joints, over the longer side of the joints' box, (N,)."""
     size = 1.2 * np.maximum(np.ptp(keypoints, axis=1).max(axis=1), 1.0)
-    return np.sqrt(np.trace(covariance, axis1=1, axis2=2) / keypoints.shape[1]) / size
+    variance = np.diagonal(covariance, axis1=1, axis2=2).reshape(keypoints.shape).mean(axis=-1)
+    surer = np.sort(variance, axis=1)[:, : max(keypoints.shape[1] // 2, 1)]
+    return np.sqrt(np.median(surer, axis=1)) / size
 
 
 def _inside(boxes: np.ndarray, width: int, height: int) -> np.ndarray:

@@ -76,10 +76,33 @@ def test_consistency_is_one_for_what_stays_and_nothing_for_what_follows():
     box = np.array([[75.0, 75.0, 50.0, 50.0]])
     assert consistency_of(follower(1.0, 0.0), box)[0] == pytest.approx(1)
     assert consistency_of(follower(0.0, 0.0), box)[0] == pytest.approx(0, abs=1e-6)
-    assert consistency_of(follower(0.7, 0.0), box)[0] == pytest.approx(np.sqrt(0.7))
-    # The joints' own box is 1.2 times their extent of 40, so that an uncertainty of 10 pixels is 10 / 48 of it.
-    assert consistency_of(follower(1.0, 0.2), box)[0] == pytest.approx(1 - 10 / 48 / 0.4)
-    assert consistency_of(follower(1.0, 0.5), box)[0] == 0
+    assert consistency_of(follower(0.7, 0.0), box)[0] == pytest.approx(0.7**0.25)
+    # The joints' own box is 1.2 times their extent of 40, so that a standard deviation of 2 pixels is 2 / 48 of it.
+    assert consistency_of(follower(1.0, 0.04 * np.sqrt(2)), box)[0] == pytest.approx(1 - 2 / 48 / 0.1)
+    assert consistency_of(follower(1.0, 0.2), box)[0] == 0
+
+
+def test_a_person_half_hidden_is_as_certain_as_the_half_that_is_seen():
+    def predict(boxes):
+        keypoints, covariance = follower(1.0, 0.0)(boxes)
+        covariance[:, 4:, 4:] += 900 * np.eye(4)
+        return keypoints, covariance
+
+    assert consistency_of(predict, np.array([[75.0, 75.0, 50.0, 50.0]]))[0] == pytest.approx(1)
+
+
+def test_who_is_found_comes_with_a_probability_that_decides():
+    (found,) = find_people(follower(1.0, 0.04, size=100.0), 200, 200)
+    assert 0.5 < found.probability < 1
+    assert find_people(follower(1.0, 0.04, size=100.0), 200, 200, least=found.probability + 1e-6) == []
+    (doubtful,) = find_people(follower(0.1, 0.04, size=100.0), 200, 200, least=0.0)
+    assert doubtful.probability < 0.5
+
+
+def test_several_people_are_found_each_once():
+    found = find_people(two_people(0.03, 0.03), 400, 240, most=5)
+    assert sorted(round(float(one.box[0] + one.box[2] / 2), -1) for one in found) == [100, 320]
+    assert len(find_people(two_people(0.03, 0.03), 400, 240, most=1)) == 1
 
 
 def test_one_joint_that_goes_astray_does_not_make_a_person_inconsistent():

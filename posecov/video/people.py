@@ -33,10 +33,10 @@ BRIDGE = 0.5
 MOST = 8
 """People that one look finds, at most."""
 
-_LOST = 0.4
+_LOST = 0.3
 """Consistency below which a person is given up: less than it takes to be found, so that a hard moment is survived."""
 
-_FURTHER = 0.5
+_FURTHER = 0.45
 """The same for a further person, found by the search while others were grey, once they are not."""
 
 _SAME = 0.5  # Intersection over union from which two boxes are of one person.

@@ -22,13 +22,13 @@ const SETTLED = 0.05;
 const SAME = 0.5;
 const SMALLEST = 0.15;
 const MARGIN = 0.05;
-const WIDEST = 0.4;
-const LEAST = 0.57;
+const WIDEST = 0.1;
+const LEAST = 0.55;
 const LARGER = 0.25;
 const SHIFT = 0.1;
 
 /** Consistency below which somebody who is followed is given up (posecov/video/people.py). */
-export const LOST = 0.4;
+export const LOST = 0.3;
 
 /** The box of the person whose pose is most consistent under re-cropping, or null. */
 export async function findPerson(predict: Predict, width: number, height: number, padding: number): Promise<Box | null> {
@@ -88,7 +88,7 @@ export async function consistencyOf(predict: Predict, boxes: readonly Box[]): Pr
     });
     const stays = 1 - median(distances) / shifts[i];
     const certain = 1 - uncertainty(found[i]) / WIDEST;
-    return Math.sqrt(Math.min(Math.max(stays, 0), 1)) * Math.min(Math.max(certain, 0), 1);
+    return Math.min(Math.max(stays, 0), 1) ** 0.25 * Math.min(Math.max(certain, 0), 1);
   });
 }
 
@@ -106,16 +106,18 @@ export function personBox({ keypoints, covariance }: Found): Box {
   return [low[0] - grow, low[1] - grow, high[0] - low[0] + 2 * grow, high[1] - low[1] + 2 * grow];
 }
 
-/** Root mean square distance of a joint from its mean over the longer side of the joints' own box. */
+/** Median standard deviation per axis, of the surer half of the joints, over the longer side of the joints' box. */
 function uncertainty({ keypoints, covariance }: Found): number {
   const n = keypoints.length;
   const extent = [0, 1].map((axis) => {
     const values = keypoints.filter((_, row) => row % 2 === axis);
     return Math.max(...values) - Math.min(...values);
   });
-  let trace = 0;
-  for (let row = 0; row < n; row++) trace += covariance[row * n + row];
-  return Math.sqrt(trace / (n / 2)) / (1.2 * Math.max(...extent, 1));
+  const variances = Array.from({ length: n / 2 }, (_, j) => {
+    return (covariance[2 * j * n + 2 * j] + covariance[(2 * j + 1) * n + 2 * j + 1]) / 2;
+  }).sort((a, b) => a - b);
+  const surer = variances.slice(0, Math.max(n >> 2, 1));
+  return Math.sqrt(median(surer)) / (1.2 * Math.max(...extent, 1));
 }
 
 /** Boxes of the poses that can be people, most certain first, none like a more certain one. */
