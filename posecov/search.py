@@ -17,8 +17,8 @@ Predict = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 WINDOWS = 24
 """Windows of the first look, at most."""
 
-LEAST = 0.5
-"""Probability from which a person is believed."""
+LEAST = 0.12
+"""Probability from which a person is believed, low since pictures are rarely shown where nobody is."""
 
 _KEPT = 6  # Candidates followed after the first look.
 _ROUNDS = 4
@@ -27,7 +27,7 @@ _SAME = 0.5  # Boxes with this intersection over union are one candidate.
 _SMALLEST = 0.15  # Longer side of a box over the picture's shorter side: smaller ones are mostly clutter that resembles a pose.
 _MARGIN = 0.05  # Around joints and their uncertainty, as a share of the longer side.
 _WIDEST = 0.1  # Uncertainty of the surer joints, over the person's size, at which nothing is known.
-EVEN, SLOPE = 0.55, 30.0  # Consistency at which somebody is as likely as nobody, and how fast that changes.
+EVEN, SLOPE = 0.54, 30.0  # Consistency at which somebody is as likely as nobody, and how fast that changes.
 _LARGER = 0.25  # Power of the size, by which the larger of two people about as consistent is taken.
 _SHIFT = 0.1  # Of the crop in the last test, as a share of its side.
 _APART = 0.3  # Intersection over the smaller box above which two places are one person: half of somebody is no second one.

@@ -35,7 +35,7 @@ for name in {MODULES!r}:
 
 
 TOOLS = sorted(path.relative_to(ROOT) for path in (ROOT / "tools").rglob("*.py"))
-WITHOUT_TRAINING = {"evaluate.py", "model_card.py", "smoothing.py"}
+WITHOUT_TRAINING = {"evaluate.py", "measure_web.py", "model_card.py", "search.py", "smoothing.py", "web_sample.py"}
 
 
 @pytest.mark.parametrize("tool", [t for t in TOOLS if t.name not in WITHOUT_TRAINING], ids=str)

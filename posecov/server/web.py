@@ -60,6 +60,12 @@ def find_page(folder: Path | None = None) -> Path | None:
 class Files(StaticFiles):
     """Files of a folder, with the right types; browsers ask each time whether they have changed."""
 
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        # Starlette finds a method wrong before it looks whether there is anything to use it on.
+        if scope["method"] not in ("GET", "HEAD") and self.lookup_path(path)[1] is None:
+            raise HTTPException(404)
+        return await super().get_response(path, scope)
+
     def file_response(
         self, full_path: str | os.PathLike[str], stat_result: os.stat_result, scope: Scope, status_code: int = 200
     ) -> Response:

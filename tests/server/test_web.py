@@ -62,6 +62,7 @@ def test_nothing_else_is_served(client, path):
 
 def test_the_page_takes_no_posts_and_hides_no_other_path(client):
     assert client.post("/index.html").status_code == 405
+    assert client.post("/nothing").status_code == 404
     assert client.get("/healthz").json() == {"status": "ok"}
 
 

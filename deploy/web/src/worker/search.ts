@@ -23,7 +23,7 @@ const SAME = 0.5;
 const SMALLEST = 0.15;
 const MARGIN = 0.05;
 const WIDEST = 0.1;
-const LEAST = 0.55;
+const LEAST = 0.474;
 const LARGER = 0.25;
 const SHIFT = 0.1;
 
