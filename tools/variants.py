@@ -2,12 +2,13 @@
 
     python tools/variants.py MODEL.onnx [...] --data-root DIR --out DIR [--whole] [--test lsp] [--json FIGURES.json]
 
-float16 halves the file, int8 is for CPUs; both change backbone and decoder only. A variant is written when, on held-out people, it
-loses at most a point of PCK and a nat of NLL, moves coverage by at most 3 points, and, if it is float16, leaves the keypoints
-where they are; otherwise one line says why not. int8 is calibrated on training people; of several --recipes the fastest that is
-good enough is taken. Times are medians of runs in turns on one CPU thread, so that their ratios hold on a busy machine; int8's
-depend on the processor. --whole writes ...-whole.onnx beside each: picture and box in, picture pixels out (deploy/FORMAT.md).
---test adds a table on other people, after the choice. Exit code 1 when a variant was refused, 2 when nothing could start.
+float16 halves the file, int8 is for CPUs; both change backbone and decoder only. A variant is written when, on held-out
+people, it loses at most a point of PCK and a nat of NLL, moves coverage by at most 3 points, and, if it is float16, leaves the
+keypoints where they are; otherwise one line says why not. int8 is calibrated on training people; of several --recipes the
+fastest that is good enough is taken. Times are medians of runs in turns on one CPU thread, so that their ratios hold on a busy
+machine; int8's depend on the processor. --whole writes ...-whole.onnx beside each: picture and box in, picture pixels out
+(deploy/FORMAT.md). --test adds a table on other people, after the choice. Exit code 1 when a variant was refused, 2 when nothing
+could start.
 """
 
 import logging
@@ -48,7 +49,7 @@ class Options:
     test: str = ""
     """People for the final table: lsp means its test pictures, as in tools/evaluate.py."""
     limit: int | None = None
-    """Only so many held-out and test people, for a quick look."""
+    """Only so many held-out and test people, for a quick look: few people say little about coverage."""
     repeats: int = 100
     """Of every timing."""
     json: Path | None = None
@@ -98,7 +99,8 @@ def main(options: Options) -> int:
 
 if __name__ == "__main__":
     needs_training_packages("variants")
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("posecov").setLevel(logging.INFO)
     try:
         sys.exit(main(tyro.cli(Options, prog="tools/variants.py")))
     except PosecovError as error:

@@ -1,4 +1,4 @@
-"""A variant whose backbone and decoder compute with 8-bit integers: statically quantised (QDQ), one scale per weight channel."""
+"""A variant whose backbone and decoder compute with 8-bit integers, statically quantised (QDQ), one scale a weight channel."""
 
 import contextlib
 import io
