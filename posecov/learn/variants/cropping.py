@@ -12,11 +12,12 @@ import numpy as np
 import onnx
 from onnx import ModelProto, TensorProto, helper
 from onnxscript import FLOAT, UINT8, optimizer, script
-from onnxscript import opset20 as op
+from onnxscript import opset18 as op
 
 from posecov.metadata import ModelMetadata
 
-OPSET = 20
+OPSET = 18
+"""Of the graph; nothing in it has changed in later ones."""
 
 
 def cropping(metadata: ModelMetadata) -> ModelProto:

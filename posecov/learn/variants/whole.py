@@ -7,6 +7,7 @@ import onnx
 import onnxruntime as ort
 from onnx import ModelProto, TensorProto, compose, helper, version_converter
 
+from posecov.errors import PosecovError
 from posecov.estimator import PoseEstimator
 from posecov.geometry import crop_map
 from posecov.images import read_image
@@ -25,7 +26,9 @@ def whole(model: ModelProto) -> ModelProto:
     metadata = metadata_of(model)
     versions = {entry.domain: entry.version for entry in model.opset_import}
     before, after = cropping(metadata), _placing(metadata)
-    if versions[""] != OPSET:
+    if versions[""] < OPSET:
+        raise PosecovError(f"model {metadata.name}: has opset {versions['']}, the crop map needs {OPSET}; export the model again")
+    if versions[""] > OPSET:
         before, after = (version_converter.convert_version(part, versions[""]) for part in (before, after))
     for part in (before, after):
         part.ir_version = model.ir_version
