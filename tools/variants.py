@@ -5,10 +5,10 @@
 float16 halves the file, int8 is for CPUs; both change backbone and decoder only. A variant is written when, on held-out
 people, it loses at most a point of PCK and a nat of NLL, moves coverage by at most 3 points, and, if it is float16, leaves the
 keypoints where they are; otherwise one line says why not. int8 is calibrated on training people; of several --recipes the
-fastest that is good enough is taken. Times are medians of runs in turns on one CPU thread, so that their ratios hold on a busy
-machine; int8's depend on the processor. --whole writes ...-whole.onnx beside each: picture and box in, picture pixels out
-(deploy/FORMAT.md). --test adds a table on other people, after the choice. Exit code 1 when a variant was refused, 2 when nothing
-could start.
+fastest that is good enough is taken. Times are of one CPU thread, ratios medians within turns, so that they hold on a busy
+machine; int8's depends on the processor. --whole writes ...-whole.onnx beside each: picture and box in, picture pixels out
+(deploy/FORMAT.md). --test adds a table on other people, after the choice. Exit code 1 when a variant was refused, 2 when
+nothing could start.
 """
 
 import logging
@@ -36,8 +36,8 @@ class Options:
     """Folder with one folder per data set; POSECOV_DATA when not given."""
     make: tuple[Literal["float16", "int8"], ...] = ("float16", "int8")
     """Which variants."""
-    recipes: tuple[str, ...] = ("stem-float",)
-    """Ways to quantise: stem-float, two-float, all, last-float, signed, seven-bits, percentile, entropy."""
+    recipes: tuple[str, ...] = ("two-float",)
+    """Ways to quantise: two-float, stem-float, all, last-float, signed, seven-bits, percentile, entropy."""
     whole: bool = False
     """Also models with the crop map inside."""
     dataset: tuple[str, ...] = ("lsp",)

@@ -41,14 +41,14 @@ class Recipe:
 
 
 RECIPES: Mapping[str, Recipe] = {
-    "stem-float": Recipe(float_first=1),
     "two-float": Recipe(float_first=2),
+    "stem-float": Recipe(float_first=1),
     "all": Recipe(),
-    "last-float": Recipe(float_first=1, float_last=1),
-    "signed": Recipe(activation="int8", float_first=1),
-    "seven-bits": Recipe(float_first=1, seven_bits=True),
-    "percentile": Recipe(method="Percentile", float_first=1, crops=32),
-    "entropy": Recipe(method="Entropy", float_first=1, crops=32),
+    "last-float": Recipe(float_first=2, float_last=1),
+    "signed": Recipe(activation="int8", float_first=2),
+    "seven-bits": Recipe(float_first=2, seven_bits=True),
+    "percentile": Recipe(method="Percentile", float_first=2, crops=32),
+    "entropy": Recipe(method="Entropy", float_first=2, crops=32),
 }
 """Recipes by name, the one that is best for the shipped models first."""
 

@@ -1,8 +1,8 @@
 """What a variant is worth beside the model that it comes from, and whether that is enough."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,6 @@ from posecov import metrics
 from posecov.coordinates import flatten
 from posecov.estimator import mixture_law
 from posecov.law import Law
-from posecov.learn.benchmarks.measuring import alternate
 from posecov.learn.variants.people import People
 from posecov.mixture import Mixture
 from posecov.model import PoseModel
@@ -25,6 +24,7 @@ NLL_LOSS = 1.0  # nats per person
 COVERAGE_CHANGE = 0.03
 NEAR = 0.1  # crop pixels
 NEAR_SHARE = 0.98  # of a float16 variant's keypoints within `NEAR`: a softmax's window may jump between two places
+_WARMUP = 10
 
 
 @dataclass(frozen=True)
@@ -109,20 +109,27 @@ def change(new: Figures, old: Figures) -> Change:
     )
 
 
-def run_in_turns(models: Mapping[str, bytes], size: int, repeats: int) -> dict[str, float]:
-    """Median milliseconds of each network for one crop on one CPU thread; they take turns, so that their ratios hold.
+def run_in_turns(models: Mapping[str, bytes], size: int, repeats: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Median milliseconds of each network for one crop on one CPU thread, and how many times faster it is than the first.
+
+    They take turns, and the latter is the median of the ratios within a turn: on a busy machine a turn is slow as a whole.
 
     Args:
         models: ONNX files with the one input ``image``.
         size: side of the crop.
-        repeats: of each.
+        repeats: turns.
     """
     image = np.random.default_rng(0).standard_normal((1, 3, size, size), dtype=np.float32)
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    sessions = {
-        name: ort.InferenceSession(content, options, providers=["CPUExecutionProvider"]) for name, content in models.items()
-    }
-    calls = {name: partial(session.run, None, {"image": image}) for name, session in sessions.items()}
-    return alternate(calls, repeats, warmup=10)
+    sessions = [ort.InferenceSession(content, options, providers=["CPUExecutionProvider"]) for content in models.values()]
+    times = np.empty((_WARMUP + repeats, len(sessions)))
+    for turn in times:
+        for place, session in enumerate(sessions):
+            start = time.perf_counter()
+            session.run(None, {"image": image})
+            turn[place] = 1e3 * (time.perf_counter() - start)
+    measured = times[_WARMUP:]
+    medians, ratios = np.median(measured, axis=0), np.median(measured[:, :1] / measured, axis=0)
+    return dict(zip(models, medians.tolist(), strict=True)), dict(zip(models, ratios.tolist(), strict=True))

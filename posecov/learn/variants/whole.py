@@ -27,7 +27,9 @@ def whole(model: ModelProto) -> ModelProto:
     versions = {entry.domain: entry.version for entry in model.opset_import}
     before, after = cropping(metadata), _placing(metadata)
     if versions[""] < OPSET:
-        raise PosecovError(f"model {metadata.name}: has opset {versions['']}, the crop map needs {OPSET}; export the model again")
+        raise PosecovError(
+            f"model {metadata.name}: has opset {versions['']}, the crop map needs {OPSET}; export the model again"
+        )
     if versions[""] > OPSET:
         before, after = (version_converter.convert_version(part, versions[""]) for part in (before, after))
     for part in (before, after):
