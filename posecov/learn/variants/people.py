@@ -20,7 +20,7 @@ class People:
     Attributes:
         crops: (N, S, S, 3) uint8 BGR.
         truth: (N, J, 2) labels in crop pixels, NaN without one.
-        torso: (N,) crop pixels, the unit of PCK; NaN where a label of it is missing, 0.4 of the crop where no torso is known.
+        torso: (N,) crop pixels, the unit of PCK; half of the box's longer side where a label of it is missing.
     """
 
     crops: np.ndarray
@@ -52,9 +52,9 @@ def crops_of(records: Sequence[Record], metadata: ModelMetadata) -> People:
     maps = [crop_map(record.box, size, metadata.padding) for record in records]
     crops = np.stack([warp(read_image(record.image), map_, size) for record, map_ in zip(records, maps, strict=True)])
     truth = np.stack([map_.points(record.keypoints) for record, map_ in zip(records, maps, strict=True)])
-    if metadata.skeleton.torso is None:
-        torso = np.full(len(records), 0.4 * size)
-    else:
+    torso = np.full(len(records), np.nan)
+    if metadata.skeleton.torso is not None:
         first, second = metadata.skeleton.torso_indices
         torso = np.linalg.norm(truth[:, first] - truth[:, second], axis=1)
-    return People(crops, truth, torso)
+    # As PCK within 0.1 of the box.
+    return People(crops, truth, np.where(np.isnan(torso), 0.5 * size / metadata.padding, torso))
