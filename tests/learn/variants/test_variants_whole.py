@@ -63,6 +63,19 @@ def test_outputs_are_those_of_the_estimator(tmp_path, mixture, scale):
         np.testing.assert_allclose(found[name], expected[name][0], rtol=1e-4, atol=1e-5)
 
 
+def test_a_shipped_model_on_a_photo_of_several_sizes():
+    estimator = PoseEstimator("tiny", threads=1)
+    model = whole(onnx.load(str(estimator.model.path)))
+    apart = []
+    for scale in (0.6, 1.0, 2.5):
+        picture, box = photo(scale), scale * np.array([20.0, 10.0, 260.0, 320.0])
+        shown = min(crop_map(box, estimator.metadata.input_size, estimator.metadata.padding).scale, 1.0)
+        distance = run(model, picture, box)["keypoints"] - estimator.predict(picture, box[None])[0][0]
+        apart.append(shown * np.linalg.norm(distance, axis=-1))
+    # The legs are not in the picture: one of them may be taken for another place.
+    assert np.mean(np.array(apart) < 0.5) > 0.95
+
+
 def test_it_says_what_it_is_and_posecov_says_what_to_open_instead(tmp_path):
     write_model(tmp_path / "m.onnx")
     model = whole(onnx.load(str(tmp_path / "m.onnx")))
