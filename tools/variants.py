@@ -66,8 +66,10 @@ def main(options: Options) -> int:
 
     if not options.models:
         raise PosecovError("name at least one model")
-    if options.repeats < 1 or (options.limit is not None and options.limit < 1):
-        raise PosecovError("--repeats and --limit must be at least 1")
+    for name in ("held", "limit", "repeats"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise PosecovError(f"--{name} {value}: must be at least 1")
     prepare_folder(options.out)
     if options.json is not None:
         prepare_folder(options.json.parent)

@@ -56,6 +56,8 @@ def read_model(path: Path) -> ModelProto:
     Raises:
         PosecovError: not a readable posecov model, or a variant already.
     """
+    if not path.is_file():
+        raise PosecovError(f"{path}: no such file; give a posecov model (.onnx)")
     try:
         model = onnx.load(str(path))
     except Exception as error:  # protobuf and the file system raise many kinds

@@ -139,6 +139,8 @@ def test_models_that_have_no_variants(parts, tmp_path):
         read_model(written(half(parts)[0], tmp_path))
     with pytest.raises(PosecovError, match="no posecov metadata"):
         read_model(write_model(tmp_path / "other.onnx", None))
+    with pytest.raises(PosecovError, match=r"nothing\.onnx: no such file"):
+        read_model(tmp_path / "nothing.onnx")
     (tmp_path / "text.onnx").write_text("not a model")
     with pytest.raises(PosecovError, match=r"text\.onnx: not a readable ONNX file"):
         read_model(tmp_path / "text.onnx")
