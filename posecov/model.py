@@ -125,6 +125,8 @@ class PoseModel:
         size = self.metadata.input_size
         inputs = {i.name: i for i in self._session.get_inputs()}
         outputs = {o.name: o for o in self._session.get_outputs()}
+        if set(inputs) == {"picture", "box"}:
+            raise PosecovError(f"{self.path}: has the crop map inside, for other programs; give the model without -whole")
         if set(inputs) != {"image"}:
             raise PosecovError(f"{self.path}: not a posecov model (its inputs are {', '.join(inputs) or 'none'}, not 'image')")
         expected: list[tuple[Any, tuple[int, ...]]] = [(inputs["image"], (3, size, size))]
