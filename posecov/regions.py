@@ -15,6 +15,7 @@ from posecov.mixture import Mixture
 _OUTLINE = 96  # Vertices of an ellipse.
 _WIDEST = 50.0  # Logarithm of how much wider than the leading component's an ellipse may be: rounding hides the mass beyond.
 _ROOT_STEPS = 100  # Of false position, at most; about ten are needed.
+_LEVEL_STEPS = 4  # Of the same between two lines of a grid: to a millionth of their distance.
 _LINES = 257  # Grid lines in each direction, over all components; each gets 33 at least.
 
 
@@ -227,16 +228,21 @@ def _outlines(inside: np.ndarray) -> list[np.ndarray]:
 
 
 def _on_level(point: Mixture, threshold: float, outline: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """The places (n, 2) between pairs of grid places where the density passes the threshold, by bisection."""
+    """The places (n, 2) between pairs of grid places where the density passes the threshold, by false position (Illinois)."""
     flat = places.reshape(-1, 2)
     first, second = flat[outline[:, 0]], flat[outline[:, 1]]
-    starts_inside = _heights(point, first) > threshold
     low, high = np.zeros(len(outline)), np.ones(len(outline))
-    for _ in range(24):
-        middle = (low + high) / 2
-        same = (_heights(point, first + middle[:, None] * (second - first)) > threshold) == starts_inside
-        low, high = np.where(same, middle, low), np.where(same, high, middle)
-    return first + ((low + high) / 2)[:, None] * (second - first)
+    below, above = _heights(point, first) - threshold, _heights(point, second) - threshold
+    inside, last, middle = below > 0, np.zeros(len(outline)), low
+    for _ in range(_LEVEL_STEPS):
+        middle = low + below / (below - above) * (high - low)
+        value = _heights(point, first + middle[:, None] * (second - first)) - threshold
+        # An end that stays twice counts half, or it would stay for ever.
+        side = np.where((value > 0) == inside, 1, -1)
+        above = np.where(side < 0, value, np.where(last > 0, above / 2, above))
+        below = np.where(side > 0, value, np.where(last < 0, below / 2, below))
+        low, high, last = np.where(side > 0, middle, low), np.where(side < 0, middle, high), side
+    return first + middle[:, None] * (second - first)
 
 
 def area(polygon: np.ndarray) -> float:
