@@ -20,6 +20,7 @@ def draw_poses(
     labels: bool = False,
     former: Mapping[int, Pose] | None = None,
     clicks: Mapping[int, str] | None = None,
+    numbers: Sequence[int] | None = None,
     legend: bool = True,
 ) -> np.ndarray:
     """Draw poses on a copy of a picture.
@@ -34,6 +35,7 @@ def draw_poses(
         labels: write every joint's name beside it with its expected error in pixels of ``image``.
         former: by person, the pose before some joints were known, whose regions and limbs are drawn thinly.
         clicks: by person, the joint to click, which gets a ring.
+        numbers: of the people, written above each one's highest joint.
         legend: say in a corner what is drawn.
 
     Returns:
@@ -59,6 +61,10 @@ def draw_poses(
         entries = _entries(people, masses, labels, bool(former), bool(clicks)) + [legends.scale_bar(scale, canvas.shape)]
         points = np.concatenate([names.middles, *(person.points for person in people)])
         names.reserve_plate(*legends.draw_legend(canvas, entries, points))
+    for person, number in zip(people, numbers or [], strict=False):
+        if person.inside.any():
+            seen = person.points[person.inside]
+            names.beside(str(number), seen[seen[:, 1].argmin()], 2.2 * person.line, np.array([0.0, -1.0]))
     if labels:
         write_labels(names, people)
     return canvas

@@ -211,7 +211,10 @@ def stages_of(
         return Seen(frame, done.people)
 
     def drawn(seen: Seen) -> Seen:
-        return replace(seen, canvas=draw_poses(seen.frame.image, [person.pose for person in seen.people], mass))
+        poses, ids = [person.pose for person in seen.people], [person.id for person in seen.people]
+        # One person alone who never was lost needs no number.
+        numbers = ids if ids not in ([], [1]) else None
+        return replace(seen, canvas=draw_poses(seen.frame.image, poses, mass, numbers=numbers))
 
     stages: dict[str, Callable] = {"infer": infer}
     if wanted:

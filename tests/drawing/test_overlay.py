@@ -229,3 +229,17 @@ def test_the_bar_is_as_long_as_it_says():
         bar = scale_bar(scale, image.shape)
         assert bar.text == f"{pixels} px"
         assert bar.width * letter_size(image.shape) == pytest.approx(pixels * scale)
+
+
+def test_people_carry_their_numbers_above_them():
+    other = pose([[260.0, 560.0], [540.0, 560.0], [400.0, 480.0]])
+    plain = draw_poses(GREY, [USUAL, other], legend=False)
+    changed = (draw_poses(GREY, [USUAL, other], numbers=[3, 12], legend=False) != plain).any(axis=2)
+    ys, xs = changed.nonzero()
+    # Above the necks, which are the highest joints.
+    for top in (200, 480):
+        here = (ys > top - 120) & (ys < top)
+        assert here.sum() > 10
+        assert abs(xs[here].mean() - 400) < 60
+    assert not changed[500:].any()
+    assert (draw_poses(GREY, [USUAL], numbers=None, legend=False) == draw_poses(GREY, [USUAL], legend=False)).all()
