@@ -13,7 +13,7 @@ from posecov.mixture import Mixture
 ORDERS = np.array([[0, 1, 2, 3, 4, 5], [2, 3, 0, 1, 4, 5]])
 
 
-def _truth(count=1500, nu=5.0):
+def _truth(count=700, nu=5.0):
     rng = np.random.default_rng(0)
     factor = rng.normal(size=(count, 6, 6))
     scatter = factor @ np.swapaxes(factor, 1, 2) / 6 + 0.3 * np.eye(6)
@@ -34,7 +34,7 @@ def test_calibration_undoes_what_is_wrong_with_scale_weights_and_tails():
     rows = np.repeat([2.0, 2.0, 1.6], 2)
     claimed = Mixture.of_exchanges(truth.mean, truth.scatter[:, 0] / rows[:, None] / rows, 20.0, wrong, ORDERS)
     found = calibrate_mixture(claimed, values)
-    np.testing.assert_allclose(found.factor, [2.0, 2.0, 1.6], rtol=0.06)
+    np.testing.assert_allclose(found.factor, [2.0, 2.0, 1.6], rtol=0.08)
     assert found.degrees_of_freedom == pytest.approx(5.0, rel=0.3)
     assert found.temperature == pytest.approx(0.5, abs=0.12)
     assert found.shift == pytest.approx(0.7, abs=0.3)
@@ -48,7 +48,7 @@ def test_calibration_undoes_what_is_wrong_with_scale_weights_and_tails():
 
 
 def test_people_without_some_labels_take_part():
-    truth = _truth(400)
+    truth = _truth(200)
     values = _draw(truth)
     values[::3, 2:4] = np.nan
     found = calibrate_mixture(truth, values)

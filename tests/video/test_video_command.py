@@ -181,7 +181,7 @@ def test_a_disk_that_fills_later_leaves_what_was_done(video, tmp_path, model_pat
     resource = pytest.importorskip("resource")
     film, out = make_film(tmp_path / "a.mp4", 120), tmp_path / "out"
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))  # noqa: E731
-    running = start(film, out, model_path, "live", preexec_fn=limit)
+    running = start(film, out, model_path, "--smooth", "live", preexec_fn=limit)
     said, trouble = running.communicate(timeout=120)
     assert (running.returncode, said) == (1, "")
     (line,) = [line for line in trouble.splitlines() if "frames/s" not in line]
@@ -202,12 +202,11 @@ def test_films_beside_their_results(video, tmp_path):
     assert {"a_pose.mp4", "a_pose.jsonl"} <= set(names(tmp_path))
 
 
-def start(film, out, model_path, smooth, **further):
+def start(film, out, model_path, *options, **further):
     command = [sys.executable, "-m", "posecov.cli", "video", str(film), "--out", str(out), "--model", str(model_path)]
-    command += ["--smooth", smooth]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([*command, "--threads", "1"], env=environment, **pipes, **further)
+    return subprocess.Popen([*command, *options, "--threads", "1"], env=environment, **pipes, **further)
 
 
 def wait_for_lines(path, count):
@@ -221,26 +220,28 @@ def wait_for_lines(path, count):
 
 @pytest.mark.parametrize(("how", "smooth"), [("SIGINT", "live"), ("SIGTERM", "offline"), ("SIGKILL", "none")])
 def test_a_stopped_run_is_readable_and_goes_on(video, tmp_path, model_path, how, smooth):
-    film, out = make_film(tmp_path / "a.mp4", 300, gop=25), tmp_path / "out"
-    running, least = start(film, out, model_path, smooth), 60 if how == "SIGKILL" else 10
+    film, out = make_film(tmp_path / "a.mp4", 100, gop=25), tmp_path / "out"
+    # A search in every frame makes it slow enough to be stopped.
+    options = ("--smooth", smooth, "--look-again", "0")
+    running, least = start(film, out, model_path, *options), 50 if how == "SIGKILL" else 10
     wait_for_lines(out / "a.part.jsonl", least)
     running.send_signal(getattr(signal, how))
     _, trouble = running.communicate(timeout=60)
     assert "Traceback" not in trouble
     assert names(out) == ["a.part.jsonl", *(["a.part.mp4"] if smooth != "offline" else [])]
     done = len(list(read_results(out / "a.part.jsonl")[1]))
-    assert least <= done < 300
+    assert least <= done < 100
     if how == "SIGKILL":
         assert len(times_of(out / "a.part.mp4")) >= 25
     else:
         assert running.returncode == 130
         assert "--resume" in trouble
         assert smooth == "offline" or len(times_of(out / "a.part.mp4")) == done
-    code, said, trouble = video(film, "--resume", "--smooth", smooth)
+    code, said, trouble = video(film, "--resume", *options)
     assert (code, trouble) == (0, [])
-    assert "300 frames" in said[0]
+    assert "100 frames" in said[0]
     assert names(out) == ["a.jsonl", "a.mp4"]
-    video(film, "--smooth", smooth, out=tmp_path / "whole")
+    video(film, *options, out=tmp_path / "whole")
     assert (out / "a.jsonl").read_bytes() == (tmp_path / "whole" / "a.jsonl").read_bytes()
     assert times_of(out / "a.mp4") == times_of(tmp_path / "whole" / "a.mp4")
     assert "done already" in video(film, "--resume")[1][0]
