@@ -199,8 +199,13 @@ class Pose:
             axes[chosen], angles[chosen] = regions.ellipse_axes(point, mass)
         return axes, angles
 
-    def region(self, joint: str, mass: float = 0.95) -> list[np.ndarray]:
+    def region(self, joint: str, mass: float = 0.95, *, lines: int = regions.LINES) -> list[np.ndarray]:
         """Outlines of the smallest region that holds the joint with probability ``mass``, where `ellipse` is a simple one.
+
+        Args:
+            joint: its name.
+            mass: between 0 and 1.
+            lines: of the grid on which the parts are looked for (`regions.contours`); fewer are faster.
 
         Returns:
             Polygons (n, 2) in pixels, the largest first: one ellipse, or two parts where the joint may be on either side. A
@@ -211,7 +216,7 @@ class Pose:
             return []
         point = self._joint(index)
         if isinstance(point, Mixture):
-            return regions.contours(point, mass)
+            return regions.contours(point, mass, lines)
         return [regions.ellipse_outline(*self.ellipse(joint, mass))]
 
     def mass(self, points: np.ndarray) -> float:

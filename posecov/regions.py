@@ -16,7 +16,11 @@ _OUTLINE = 96  # Vertices of an ellipse.
 _WIDEST = 50.0  # Logarithm of how much wider than the leading component's an ellipse may be: rounding hides the mass beyond.
 _ROOT_STEPS = 100  # Of false position, at most; about ten are needed.
 _LEVEL_STEPS = 4  # Of the same between two lines of a grid: to a millionth of their distance.
-_LINES = 257  # Grid lines in each direction, over all components; each gets 33 at least.
+LINES = 257
+"""Grid lines in each direction, over all components; each gets 33 at least."""
+
+COARSE_LINES = 97
+"""Enough for outlines that are drawn: they lie on the level too, and only parts thinner than 1/20 may not be seen."""
 
 
 def disc_probability(
@@ -131,7 +135,7 @@ def _root(rising: Callable[[np.ndarray], np.ndarray], start: np.ndarray) -> np.n
     return np.where(beyond, high, middle)
 
 
-def contours(point: Mixture, mass: float) -> list[np.ndarray]:
+def contours(point: Mixture, mass: float, lines: int = LINES) -> list[np.ndarray]:
     """The smallest region that holds ``mass``: that of highest density, which may fall into several parts.
 
     The level is found to about 0.003 of the mass (`density.level`). A grid, finer around every component and along the axes of
@@ -148,7 +152,7 @@ def contours(point: Mixture, mass: float) -> list[np.ndarray]:
         return [ellipse_outline(point.mean, axes, float(angle))]
     threshold = density.level(point, mass)
     root = law.cholesky(point.scatters[0])
-    grid = _grid(point, threshold, np.linalg.inv(root))
+    grid = _grid(point, threshold, np.linalg.inv(root), lines)
     # Whitened lines back to places.
     places = np.stack(np.meshgrid(*grid), axis=-1) @ root.T + point.mean
     inside = _heights(point, places.reshape(-1, 2)).reshape(places.shape[:-1]) > threshold
@@ -164,7 +168,7 @@ def ellipse_outline(centre: np.ndarray, axes: np.ndarray, angle: float, vertices
     return centre + across @ rotation.T
 
 
-def _grid(point: Mixture, threshold: float, whitener: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _grid(point: Mixture, threshold: float, whitener: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Lines in x and y, where the leading component is a unit circle around 0, beyond the region on all sides."""
     centres = (point.means - point.mean) @ whitener.T
     widths = np.sqrt(np.diagonal(whitener @ point.scatters @ whitener.T, axis1=-2, axis2=-1))
@@ -176,7 +180,7 @@ def _grid(point: Mixture, threshold: float, whitener: np.ndarray) -> tuple[np.nd
     squared = 2 * excess if np.isinf(nu) else nu * np.expm1(2 / (nu + 2) * excess)
     reach = 1.02 * np.sqrt(np.maximum(squared, 0.0))[:, None] * widths
     seen = squared > 0
-    across = np.linspace(-1.0, 1.0, max(33, _LINES // int(seen.sum())))
+    across = np.linspace(-1.0, 1.0, max(33, count // int(seen.sum())))
     lines = [np.unique((centres[seen, axis, None] + reach[seen, axis, None] * across).ravel()) for axis in (0, 1)]
     return lines[0], lines[1]
 

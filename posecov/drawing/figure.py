@@ -53,7 +53,7 @@ class Figure:
 def outlines_of(pose: Pose, joint: str, mass: float, scale: float) -> list[np.ndarray]:
     """`Pose.region` in pixels of the canvas, an ellipse with as many vertices as its size asks for."""
     if pose.components is not None or joint in pose.known:
-        return [shapes.on_canvas(part, scale) for part in pose.region(joint, mass)]
+        return [shapes.on_canvas(part, scale) for part in pose.region(joint, mass, lines=regions.COARSE_LINES)]
     centre, axes, angle = pose.ellipse(joint, mass)
     # A chord over an n-th of a turn strays by a (1 - cos(pi / n)), about a pi^2 / (2 n^2).
     vertices = int(np.clip(np.pi * np.sqrt(axes[0] * scale / (2 * _STRAY)), 48, 4096))
