@@ -205,6 +205,8 @@ def test_films_beside_their_results(video, tmp_path):
 def start(film, out, model_path, *options, **further):
     command = [sys.executable, "-m", "posecov.cli", "video", str(film), "--out", str(out), "--model", str(model_path)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    # Whoever runs in the background ignores SIGINT, and children inherit that.
+    further.setdefault("preexec_fn", lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen([*command, *options, "--threads", "1"], env=environment, **pipes, **further)
 
@@ -289,7 +291,7 @@ def test_progress_is_a_plain_line_where_there_is_no_terminal(video, tmp_path, mo
 def test_an_error_in_drawing_ends_all_threads(video, tmp_path, monkeypatch):
     before = threading.active_count()
 
-    def broken(*_):
+    def broken(*_, **__):
         raise MemoryError
 
     monkeypatch.setattr("posecov.video.run.draw_poses", broken)

@@ -91,7 +91,7 @@ def tracks(path):
 @pytest.mark.parametrize(("mode", "calmer"), [("none", 1.0), ("live", 0.5), ("offline", 0.1)])
 def test_results_and_film_show_the_same_calmer_poses_beside_those_measured(video, tmp_path, monkeypatch, mode, calmer):
     drawn = []
-    monkeypatch.setattr("posecov.video.run.draw_poses", lambda image, poses, mass: drawn.append(poses) or image)
+    monkeypatch.setattr("posecov.video.run.draw_poses", lambda image, poses, mass, **_: drawn.append(poses) or image)
     assert video(shaking(tmp_path / "a.mp4"), "--smooth", mode) == (0, [])
     header, _ = read_results(tmp_path / "out" / "a.jsonl")
     assert header.get("smooth", "none") == mode
