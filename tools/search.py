@@ -68,6 +68,8 @@ def main(options: Options) -> None:
     for part in parts:
         nobody, somebody = searching.coco_scenes(root / "coco", PARTS[part])
         empty, people = empty + nobody, people | somebody
+    if not empty:
+        raise PosecovError(f"{root / 'coco'}: no picture without people, to put others on and to find nobody in")
     one = searching.search_one(estimator, watched(on_backgrounds(lsp(options, skeleton), empty, skeleton, options.seed), "LSP"))
     # A record stands for every labelled person; all of a picture's people must be among them.
     records: dict[Path, list[Record]] = {}

@@ -62,7 +62,7 @@ class Search:
 
 
 def search_one(estimator: PoseEstimator, scenes: Iterable[Scene]) -> Search:
-    """Search for the one person of every scene, and look into the label's box beside it."""
+    """Search for the one person of every scene, and look into the label's box beside it. PosecovError without scenes."""
     rows = []
     for scene in scenes:
         found = estimator.find(scene.image)
@@ -71,6 +71,8 @@ def search_one(estimator: PoseEstimator, scenes: Iterable[Scene]) -> Search:
         poses = estimator(scene.image, boxes)
         counts = [_correct(pose.keypoints, scene.keypoints[0], scene.scale[0]) for pose in poses]
         rows.append((len(found), counts[1] if found else 0, counts[0], best[0].probability if best else 0.0))
+    if not rows:
+        raise PosecovError("no picture with one labelled person to search in")
     found_, right, boxed, probability = map(np.array, zip(*rows, strict=True))
     return Search(found_ > 0, right, boxed, probability)
 

@@ -28,6 +28,11 @@ def test_a_person_found_counts_as_the_boxed_one_and_one_elsewhere_does_not(estim
     assert (found.probability >= 0.5).all()
 
 
+def test_no_pictures_are_an_error_in_one_line(estimator):
+    with pytest.raises(PosecovError, match="no picture with one"):
+        searching.search_one(estimator, [])
+
+
 def test_nobody_is_found_in_an_empty_picture_and_the_share_says_so(estimator, tmp_path):
     import cv2
 
