@@ -140,8 +140,8 @@ class PoseEstimator:
             for index, back in enumerate(crop.inverse() for crop in maps):
                 found["keypoints"][index] = back.points(found["keypoints"][index])
                 for name in {"covariance", "scatter"} & set(found):
-                    matrix = found[name][index]
-                    found[name][index] = back.covariance((matrix + matrix.T) / 2)
+                    matrix = back.covariance(found[name][index])
+                    found[name][index] = (matrix + matrix.T) / 2
             parts.append(found)
         if not parts:
             return self.model.outputs(np.empty((0, size, size, 3), dtype=np.uint8))

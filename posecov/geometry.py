@@ -44,10 +44,9 @@ class Similarity:
         return self._on_both_sides(root) / self.scale
 
     def _on_both_sides(self, matrix: np.ndarray) -> np.ndarray:
-        joints = matrix.shape[-1] // 2
-        blocks = matrix.reshape(*matrix.shape[:-2], joints, 2, joints, 2)
-        mapped = np.einsum("ab,...ibjc,dc->...iajd", self.linear, blocks, self.linear, optimize=True)
-        return mapped.reshape(matrix.shape)
+        joints, side = matrix.shape[-1] // 2, matrix.shape[-1]
+        rows = self.linear @ matrix.reshape(*matrix.shape[:-2], joints, 2, side)
+        return (rows.reshape(*matrix.shape[:-2], side, joints, 2) @ self.linear.T).reshape(matrix.shape)
 
     def inverse(self) -> "Similarity":
         """The map back."""

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import onnxruntime as ort
 
@@ -117,8 +118,9 @@ class PoseModel:
     def _input(self, crops: np.ndarray) -> np.ndarray:
         """Normalised RGB (N, 3, S, S) float32 of BGR crops."""
         planes = np.empty((len(crops), 3, *crops.shape[1:3]), dtype=np.float32)
-        for channel in range(3):
-            planes[:, channel] = self._normalised[channel][crops[..., 2 - channel]]
+        for crop, target in zip(crops, planes, strict=True):
+            for channel, levels in enumerate(self._normalised):
+                cv2.LUT(cv2.extractChannel(crop, 2 - channel), levels, target[channel])
         return planes
 
     def _check_signature(self) -> None:

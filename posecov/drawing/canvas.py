@@ -19,12 +19,15 @@ LEGIBLE = 480
 _LARGEST = 2400  # Enlarging ends where the longer side would pass this.
 
 
-def enlarged(image: np.ndarray) -> tuple[np.ndarray, float]:
-    """A copy to draw on, large enough for lines and letters to be seen, and its pixels per pixel of the picture."""
+def enlarged(image: np.ndarray, spare: bool = True) -> tuple[np.ndarray, float]:
+    """A copy to draw on, large enough for lines and letters to be seen, and its pixels per pixel of the picture.
+
+    If ``image`` need not be spared, it is returned itself where it is large enough.
+    """
     height, width = image.shape[:2]
     scale = min(max(1.0, LEGIBLE / min(height, width)), max(1.0, _LARGEST / max(height, width)))
     if scale == 1:
-        return image.copy(), scale
+        return (image.copy() if spare else image), scale
     return cv2.resize(image, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_CUBIC), scale
 
 

@@ -22,6 +22,7 @@ def draw_poses(
     clicks: Mapping[int, str] | None = None,
     numbers: Sequence[int] | None = None,
     legend: bool = True,
+    spare: bool = True,
 ) -> np.ndarray:
     """Draw poses on a copy of a picture.
 
@@ -37,12 +38,14 @@ def draw_poses(
         clicks: by person, the joint to click, which gets a ring.
         numbers: of the people, written above each one's highest joint.
         legend: say in a corner what is drawn.
+        spare: leave ``image`` as it is. If not, it is drawn on itself where it need not be enlarged: a copy of a frame of a film
+            takes as long as a third of the drawing.
 
     Returns:
         (H', W', 3) uint8, BGR, H' / W' as H / W to rounding.
     """
     masses = [mass] if isinstance(mass, float | int) else list(mass)
-    canvas, scale = shapes.enlarged(image)
+    canvas, scale = shapes.enlarged(image, spare)
     people = [figures.Figure.of(pose, masses, scale, canvas.shape) for pose in poses]
     for index, pose in (former or {}).items():
         figures.draw_former(canvas, figures.Figure.of(pose, masses, scale, canvas.shape), people[index])

@@ -31,7 +31,7 @@ BRIDGE = 0.5
 """Seconds for which a person who is not seen is shown where its motion leads, or offline, between where it was seen."""
 
 MOST = 8
-"""People that one look finds, at most."""
+"""People that the search finds, at most."""
 
 _LOST = 0.3
 """Consistency below which a person is given up: less than it takes to be found, so that a hard moment is survived."""
@@ -115,8 +115,9 @@ class LastSeen:
 class Watcher:
     """Finds and follows people through frames in order.
 
-    The times alone decide when to look over the whole frame and when to test people, so that the same film gives the same
-    results, also when a run is resumed (`replay`).
+    A look over the whole frame that finds somebody is followed by one in the next frame, until nobody else is found, so that the
+    first frame does not wait for all of them. Otherwise the times alone decide when to look and when to test people: the same
+    film gives the same results, also when a run is resumed (`replay`).
     """
 
     def __init__(
@@ -141,6 +142,7 @@ class Watcher:
         self._look_every, self._look_again = look_every, look_again
         self._detector = detector
         self._before: float | None = None
+        self._count, self._more = 0, False
 
     def __call__(self, image: np.ndarray, time_s: float) -> list[Followed]:
         """The people in the next frame.
@@ -155,13 +157,14 @@ class Watcher:
         if self._due(RETRY_EVERY, time_s):
             boxes = np.concatenate([boxes, self._consistent(image, self._follow.lost(time_s), _LOST)])
         poses = self._estimator(image, boxes) if len(boxes) else []
-        if self._due(self._look_again if poses else self._look_every, time_s):
+        if self._more or self._due(self._look_again if poses else self._look_every, time_s):
             poses += self._look(image, poses)
         return self.replay(poses, time_s)
 
     def replay(self, poses: list[Pose], time_s: float) -> list[Followed]:
         """Take note of a frame whose poses are known already."""
         self._before = time_s
+        self._count, self._more = len(poses), self._detector is None and len(poses) > self._count
         people = self._follow.update(poses, time_s)
         return [Followed(int(person.id), person.pose, person.measured) for person in people]
 
@@ -172,25 +175,22 @@ class Watcher:
         return boxes[consistency_of(lambda b: self._estimator.predict(image, b), boxes) >= least]
 
     def _look(self, image: np.ndarray, known: list[Pose]) -> list[Pose]:
-        """Everybody else in the frame. The search finds one at a time, so it is shown the others' boxes grey."""
+        """Others in the frame. The search finds one at a time, so it is shown those who are known grey."""
         if self._detector is not None:
             boxes, seen = self._detector(image)[0], boxes_around(known)
             new = [box for box in boxes if not len(seen) or _overlap(box, seen).max() <= _SAME]
             return self._estimator(image, np.array(new)) if new else []
-        others: list[Pose] = [] if known else self._estimator(image)
-        if not known and not others:
+        if not known:
+            return self._estimator(image)
+        if len(known) >= MOST:
             return []
         masked = image.copy()
-        while len(others) < MOST:
-            for x, y, width, height in boxes_around([*known, *others]):
-                ends = np.round([x, y, x + width, y + height]).astype(int).clip(0)
-                masked[ends[1] : ends[3], ends[0] : ends[2]] = _GREY
-            found = self._consistent(image, boxes_around(self._estimator(masked)), _FURTHER)
-            further = self._estimator(image, found) if len(found) else []
-            if not further or _overlap(boxes_around(further)[0], boxes_around([*known, *others])).max() > _SAME:
-                break
-            others += further
-        return others
+        for x, y, width, height in boxes_around(known):
+            ends = np.round([x, y, x + width, y + height]).astype(int).clip(0)
+            masked[ends[1] : ends[3], ends[0] : ends[2]] = _GREY
+        found = self._consistent(image, boxes_around(self._estimator(masked)), _FURTHER)
+        further = self._estimator(image, found) if len(found) else []
+        return [] if further and _overlap(boxes_around(further)[0], boxes_around(known)).max() > _SAME else further
 
     def _due(self, period: float, time_s: float) -> bool:
         """Whether a multiple of the period has passed since the frame before."""

@@ -214,7 +214,7 @@ def stages_of(
         poses, ids = [person.pose for person in seen.people], [person.id for person in seen.people]
         # One person alone who never was lost needs no number.
         numbers = ids if ids not in ([], [1]) else None
-        return replace(seen, canvas=draw_poses(seen.frame.image, poses, mass, numbers=numbers))
+        return replace(seen, canvas=draw_poses(seen.frame.image, poses, mass, numbers=numbers, spare=False))
 
     stages: dict[str, Callable] = {"infer": infer}
     if wanted:

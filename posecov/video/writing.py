@@ -67,7 +67,9 @@ class FilmWriter:
             PosecovError: the disk is full.
         """
         height, width = image.shape[:2]
-        even: Any = cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+        even: Any = image
+        if height % 2 or width % 2:
+            even = cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
         if self._stream is None:
             self._open_stream(even.shape[1], even.shape[0])
         context = self._stream.codec_context
