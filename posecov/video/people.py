@@ -115,9 +115,9 @@ class LastSeen:
 class Watcher:
     """Finds and follows people through frames in order.
 
-    A look over the whole frame that finds somebody is followed by one in the next frame, until nobody else is found, so that the
-    first frame does not wait for all of them. Otherwise the times alone decide when to look and when to test people: the same
-    film gives the same results, also when a run is resumed (`replay`).
+    A look over the whole frame that finds somebody is followed by one in the next frame, until nobody else is found, so that
+    the first frame does not wait for all of them. Otherwise the times alone decide when to look and when to test people: the
+    same film gives the same results, also when a run is resumed (`replay`).
     """
 
     def __init__(

@@ -5,6 +5,7 @@ and encoding to overlap. Between two stages lies a channel of a few places: a fa
 not grow with the length of the stream.
 """
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -80,10 +81,13 @@ class Pipeline:
     Attributes:
         results: iterator over what the last stage returns, in order.
         seconds: time that each stage has worked, without waiting, by name; ``read`` is the source.
+        processor_seconds: of this the time that its own thread has computed. The rest went to threads of the libraries, or to
+            waiting for a processor or Python's lock.
     """
 
     def __init__(self, source: Iterable[Any], stages: Mapping[str, Callable[[Any], Any]], depth: int = DEPTH):
         self.seconds = dict.fromkeys(("read", *stages), 0.0)
+        self.processor_seconds = dict.fromkeys(self.seconds, 0.0)
         self._stopping = threading.Event()
         channels = [Channel(depth) for _ in range(len(stages) + 1)]
         self.results = channels[-1]
@@ -108,18 +112,25 @@ class Pipeline:
         """Read no more. What has been read still comes out of `results`."""
         self._stopping.set()
 
+    @contextlib.contextmanager
+    def _clocked(self, stage: str) -> Iterator[None]:
+        start, computing = time.perf_counter(), time.thread_time()
+        try:
+            yield
+        finally:
+            self.seconds[stage] += time.perf_counter() - start
+            self.processor_seconds[stage] += time.thread_time() - computing
+
     def _read(self, source: Iterable[Any], taken: Channel) -> None:
         error: BaseException | None = None
         items = iter(source)
         try:
             while not self._stopping.is_set():
-                start = time.perf_counter()
                 try:
-                    item = next(items)
+                    with self._clocked("read"):
+                        item = next(items)
                 except StopIteration:
                     break
-                finally:
-                    self.seconds["read"] += time.perf_counter() - start
                 if not taken.put(item):
                     break
                 del item  # A frame that waits in the channel is enough.
@@ -134,9 +145,8 @@ class Pipeline:
         error: BaseException | None = None
         try:
             for item in given:
-                start = time.perf_counter()
-                result = call(item)
-                self.seconds[name] += time.perf_counter() - start
+                with self._clocked(name):
+                    result = call(item)
                 del item
                 if not taken.put(result):
                     break

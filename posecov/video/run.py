@@ -69,6 +69,7 @@ class Outcome:
         occupied: of these, frames with somebody in them.
         speed: frames per second, without those of an earlier run; smoothed offline of the whole way.
         seconds: that each stage has worked, by name.
+        processor_seconds: of these those that its thread has computed (`Pipeline`).
         trouble: a line about what is wrong with the film, or None.
     """
 
@@ -77,6 +78,7 @@ class Outcome:
     occupied: int
     speed: float
     seconds: dict[str, float]
+    processor_seconds: dict[str, float]
     trouble: str | None
 
 
@@ -117,8 +119,12 @@ def run_film(estimator: PoseEstimator, source: str, folder: Path, stem: str, set
         return replace(measured, files=files, speed=measured.frames / (time.monotonic() - start))
     drawn = _pass(estimator, source, folder, stem, drawing)
     speed = drawn.frames / (time.monotonic() - start)
-    seconds = {name: measured.seconds.get(name, 0.0) + drawn.seconds.get(name, 0.0) for name in ("read", *drawn.seconds)}
-    return replace(drawn, speed=speed, seconds=seconds, trouble=measured.trouble or drawn.trouble)
+    seconds, processor = (
+        {name: first.get(name, 0.0) + then[name] for name in then}
+        for first, then in ((measured.seconds, drawn.seconds), (measured.processor_seconds, drawn.processor_seconds))
+    )
+    trouble = measured.trouble or drawn.trouble
+    return replace(drawn, speed=speed, seconds=seconds, processor_seconds=processor, trouble=trouble)
 
 
 def _smooth(source: str, results: Path, frames: int) -> None:
@@ -183,7 +189,8 @@ def _pass(estimator: PoseEstimator, source: str, folder: Path, stem: str, settin
     except BaseException:
         recording.abandon()
         raise
-    return Outcome(files, frames, occupied, progress.speed, pipeline.seconds, film.trouble())
+    times = (pipeline.seconds, pipeline.processor_seconds)
+    return Outcome(files, frames, occupied, progress.speed, *times, film.trouble())
 
 
 def stages_of(

@@ -1,5 +1,6 @@
 """What films cost: the whole way from file to file against the network alone, stage by stage, and memory over time."""
 
+import os
 import statistics
 import tempfile
 import time
@@ -20,6 +21,9 @@ from posecov.video.run import Settings, run_film
 from posecov.video.writing import FilmWriter
 
 SIZE = (1280, 720)
+PLACE = (440.0, 155.0, 495.0, 565.0)
+"""Box x, y, width, height around the person of `panned_film` in the middle of its way."""
+
 _RATE = 30
 
 
@@ -28,13 +32,16 @@ def measure(weights: Path, film: Path | None = None, frames: int = 300, threads:
 
     Args:
         weights: a deployed model.
-        film: to read; without it one of ``frames`` frames is made of a free photo (`panned_film`).
+        film: to read; without it one of ``frames`` frames is made of a free photo (`panned_film`), whose person need not be
+            searched for.
         frames: of the film that is made.
         threads: of the network, the decoder and the encoder, each.
 
     Returns:
         Flat names to numbers: ``video_frames_per_second``, ``video_network_frames_per_second`` and their ratio
-        ``video_over_network``; ``video_read_ms`` and so on, the own time of each stage per frame; ``video_first_pose_s`` from
+        ``video_over_network``; ``video_read_ms`` and so on, the own time of each stage per frame, ``video_read_processor_ms``
+        what of it the processor worked, and ``video_at_best`` the ratio that this machine's processors allow, however well the
+        stages are spread over them (``video_processors``); ``video_first_pose_s`` from
         opening the film; ``video_peak_mb`` above what was there before, and ``video_growth_mb`` from the second quarter of the
         frames to the last.
 
@@ -62,10 +69,18 @@ def measure(weights: Path, film: Path | None = None, frames: int = 300, threads:
         folder = Path(name)
         source = panned_film(folder / "source.mp4", frames) if film is None else film
         # Smoothed live a film is read once, so that the stages overlap as they do for a camera.
-        settings = Settings(threads=threads, smooth="live", follow=lambda: Clocked(estimator.metadata.skeleton, live=True))
+        settings = Settings(
+            threads=threads,
+            smooth="live",
+            follow=lambda: Clocked(estimator.metadata.skeleton, live=True),
+            detector=None if film else lambda image: (np.array([PLACE]), np.ones(1)),
+        )
         before, start = resident_mb(), time.perf_counter()
         estimator.model.outputs = counted  # type: ignore[assignment, method-assign]
         outcome = run_film(estimator, str(source), folder, "made", settings)
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    work = outcome.processor_seconds
+    at_best = max(max(work.values()), sum(work.values()) / processors)
     quarter = max(1, len(memory) // 4)
     network = _network_seconds(weights, threads, estimator.metadata.input_size, batches)
     return {
@@ -76,6 +91,9 @@ def measure(weights: Path, film: Path | None = None, frames: int = 300, threads:
         "video_network_frames_per_second": outcome.frames / network,
         "video_over_network": outcome.speed * network / outcome.frames,
         **{f"video_{stage}_ms": 1e3 * seconds / outcome.frames for stage, seconds in outcome.seconds.items()},
+        **{f"video_{stage}_processor_ms": 1e3 * seconds / outcome.frames for stage, seconds in work.items()},
+        "video_processors": processors,
+        "video_at_best": network / at_best,
         "video_first_pose_s": first[0] - start,
         "video_peak_mb": max(memory) - before,
         "video_growth_mb": statistics.median(memory[-quarter:]) - statistics.median(memory[quarter : 2 * quarter] or memory),
