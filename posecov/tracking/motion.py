@@ -47,7 +47,7 @@ class MotionModel:
         PosecovError: a number outside its range.
     """
 
-    acceleration: float = 1.5
+    acceleration: float = 2.5
     outwards: float = 1.7
     persistence_s: float = 0.1
     shared: float = 0.3
