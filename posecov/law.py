@@ -107,6 +107,8 @@ def central_mass(squared: np.ndarray, dimension: int | np.ndarray, degrees_of_fr
 def circle_mass(squared: np.ndarray, degrees_of_freedom: DegreesOfFreedom) -> np.ndarray:
     """`central_mass` in two dimensions, where it has a closed form: 1 - (1 + squared / nu)^(-nu / 2)."""
     nu, gaussian = _split(degrees_of_freedom)
+    if not gaussian.any():
+        return -np.expm1(-nu / 2 * np.log1p(squared / nu))
     return -np.expm1(np.where(gaussian, -squared / 2, -nu / 2 * np.log1p(squared / nu)))
 
 

@@ -199,10 +199,10 @@ class Mixture:
         if self.orders is None:
             scatters = self.scatter[..., rows[:, None], rows]
             return Mixture(self.weights, self.means[..., rows], scatters, self.degrees_of_freedom)
-        kept, first, member = np.unique(self.orders[:, rows], axis=0, return_index=True, return_inverse=True)
-        turn = np.argsort(first)  # The leading component stays in front.
-        weights = self.weights @ (member.reshape(-1)[:, None] == turn)
-        kept = kept[turn]
+        orders = [tuple(order) for order in self.orders[:, rows].tolist()]
+        found = {order: place for place, order in enumerate(dict.fromkeys(orders))}  # The leading component stays in front.
+        kept = np.array(list(found))
+        weights = self.weights @ (np.array([found[order] for order in orders])[:, None] == np.arange(len(found)))
         scatters = self.scatter[..., 0, kept[:, :, None], kept[:, None, :]]
         return Mixture(weights, self.mean[..., kept], scatters, self.degrees_of_freedom)
 

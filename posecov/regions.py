@@ -15,6 +15,7 @@ from posecov.mixture import Mixture
 _OUTLINE = 96  # Vertices of an ellipse.
 _WIDEST = 50.0  # Logarithm of how much wider than the leading component's an ellipse may be: rounding hides the mass beyond.
 _ROOT_STEPS = 100  # Of false position, at most; about ten are needed.
+_CLOSE = 1e-6  # Of the odds' logarithm, where a root is found: as exact as the probabilities are.
 _LEVEL_STEPS = 4  # Of the same between two lines of a grid: to a millionth of their distance.
 LINES = 257
 """Grid lines in each direction, over all components; each gets 33 at least."""
@@ -43,24 +44,45 @@ def disc_probability(
     Returns:
         (...) in [0, 1].
     """
-    radius = np.asarray(radius, dtype=np.float64)[..., None]
-    if not (radius >= 0).all():
-        raise PosecovError("a radius must be a number that is not negative")
-    scatter = np.asarray(scatter, dtype=np.float64)
-    ratio = (radius[..., 0] / np.sqrt(np.linalg.eigvalsh(scatter)[..., 0])).max(initial=1.0)
-    count = 1 << int(np.clip(np.ceil(np.log2(8 * ratio)), 9, 15))
-    turn = np.arange(count) * (2 * np.pi / count)
-    circle = np.stack([np.cos(turn), np.sin(turn)])
-    whitener = np.linalg.inv(law.cholesky(scatter))
-    along = whitener @ circle
-    place = (whitener @ np.asarray(offset, dtype=np.float64)[..., None]) + radius[..., None, :] * along
-    step = radius[..., None, :] * (whitener @ np.stack([-circle[1], circle[0]]))
-    squared = np.square(place).sum(axis=-2)
-    turned = place[..., 0, :] * step[..., 1, :] - place[..., 1, :] * step[..., 0, :]
-    nu = degrees_of_freedom if np.ndim(degrees_of_freedom) == 0 else np.asarray(degrees_of_freedom)[..., None]
-    # M(r) / r^2 is 1/2 at the mean itself.
-    inside = np.where(squared > 1e-12, law.circle_mass(squared, nu) / np.maximum(squared, 1e-12), 0.5)
-    return np.clip((inside * turned).mean(axis=-1), 0.0, 1.0)
+    return _Discs(offset, scatter, degrees_of_freedom)(radius)
+
+
+class _Discs:
+    """`disc_probability` for radii yet to come."""
+
+    def __init__(self, offset: np.ndarray, scatter: np.ndarray, degrees_of_freedom: DegreesOfFreedom):
+        scatter = np.asarray(scatter, dtype=np.float64)
+        self._shortest = np.sqrt(np.linalg.eigvalsh(scatter)[..., 0])
+        self._whitener = np.linalg.inv(law.cholesky(scatter))
+        self._centre = self._whitener @ np.asarray(offset, dtype=np.float64)[..., None]
+        nu = degrees_of_freedom
+        self._nu = nu if np.ndim(nu) == 0 else np.asarray(nu)[..., None]
+        self._rims: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+
+    def __call__(self, radius: float | np.ndarray) -> np.ndarray:
+        radius = np.asarray(radius, dtype=np.float64)
+        if not (radius >= 0).all():
+            raise PosecovError("a radius must be a number that is not negative")
+        ratio = (radius / self._shortest).max(initial=1.0)
+        along, across, turned = self._rim(1 << int(np.clip(np.ceil(np.log2(8 * ratio)), 9, 15)))
+        radius = radius[..., None]
+        squared = np.square(self._centre[..., 0, :] + radius * along) + np.square(self._centre[..., 1, :] + radius * across)
+        # The flux through a piece of the rim: its place times the step along it, of which the part along the radius is constant.
+        determinant = np.linalg.det(self._whitener)[..., None]
+        flux = radius * (turned + radius * determinant)
+        # M(r) / r^2 is 1/2 at the mean itself.
+        inside = np.where(squared > 1e-12, law.circle_mass(squared, self._nu) / np.maximum(squared, 1e-12), 0.5)
+        return np.clip((inside * flux).mean(axis=-1), 0.0, 1.0)
+
+    def _rim(self, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of the unit circle's points both whitened coordinates, and the centre's cross product with the steps along it."""
+        if count not in self._rims:
+            turn = np.arange(count) * (2 * np.pi / count)
+            circle = np.stack([np.cos(turn), np.sin(turn)])
+            along, step = self._whitener @ circle, self._whitener @ np.stack([-circle[1], circle[0]])
+            cross = self._centre[..., 0, :] * step[..., 1, :] - self._centre[..., 1, :] * step[..., 0, :]
+            self._rims[count] = along[..., 0, :], along[..., 1, :], cross
+        return self._rims[count]
 
 
 def probability_within(point: Mixture, radius: float) -> float:
@@ -96,10 +118,11 @@ def ellipse_axes(point: Mixture, mass: float) -> tuple[np.ndarray, np.ndarray]:
     centres = (whitener @ (point.means[..., 1:, :] - point.mean[..., None, :])[..., None])[..., 0]
     weights, nu = point.weights, np.asarray(point.degrees_of_freedom)
     alone = np.log(law.central_radius_squared(mass, 2, nu)) / 2
+    discs = _Discs(centres, scatters, nu[..., None] if nu.ndim else float(nu))
 
     def excess(log_ratio: np.ndarray) -> np.ndarray:
         radius = np.exp(alone + log_ratio)
-        others = disc_probability(centres, scatters, radius[..., None], nu[..., None] if nu.ndim else float(nu))
+        others = discs(radius[..., None])
         inside = weights[..., 0] * law.circle_mass(np.square(radius), nu) + (weights[..., 1:] * others).sum(axis=-1)
         # Odds against the logarithm of the radius are nearly a straight line, as both tails are powers.
         inside = np.clip(inside, 1e-300, 1 - 1e-16)
@@ -126,7 +149,7 @@ def _root(rising: Callable[[np.ndarray], np.ndarray], start: np.ndarray) -> np.n
         apart = np.where(above > below, above - below, 1.0)
         middle = np.clip(low - below * (high - low) / apart, low, high)
         value = rising(middle)
-        if ((abs(value) < 1e-8) | (high - low < 1e-9)).all():
+        if ((abs(value) < _CLOSE) | (high - low < 1e-9)).all():
             break
         side = np.where(value < 0, -1, 1)
         above = np.where(side > 0, value, np.where(last < 0, above / 2, above))
