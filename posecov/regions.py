@@ -67,7 +67,7 @@ class _Discs:
         along, across, turned = self._rim(1 << int(np.clip(np.ceil(np.log2(8 * ratio)), 9, 15)))
         radius = radius[..., None]
         squared = np.square(self._centre[..., 0, :] + radius * along) + np.square(self._centre[..., 1, :] + radius * across)
-        # The flux through a piece of the rim: its place times the step along it, of which the part along the radius is constant.
+        # The flux through a piece of the rim is its place times the step along it; the radius's own share of it is constant.
         determinant = np.linalg.det(self._whitener)[..., None]
         flux = radius * (turned + radius * determinant)
         # M(r) / r^2 is 1/2 at the mean itself.
