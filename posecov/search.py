@@ -175,12 +175,12 @@ def _distinct(keypoints: np.ndarray, covariance: np.ndarray, width: int, height:
     return np.array(kept[:_KEPT]).reshape(-1, 4)
 
 
-def overlap(first: np.ndarray, second: np.ndarray) -> float:
-    """Intersection over union of two boxes."""
-    low = np.maximum(first[:2], second[:2])
-    high = np.minimum(first[:2] + first[2:], second[:2] + second[2:])
-    common = float(np.clip(high - low, 0, None).prod())
-    return common / (float(first[2:].prod() + second[2:].prod()) - common)
+def overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Intersection over union (...) of boxes (..., 4) and (..., 4), pair by pair."""
+    low = np.maximum(first[..., :2], second[..., :2])
+    high = np.minimum(first[..., :2] + first[..., 2:], second[..., :2] + second[..., 2:])
+    common = np.clip(high - low, 0, None).prod(axis=-1)
+    return common / (first[..., 2:].prod(axis=-1) + second[..., 2:].prod(axis=-1) - common)
 
 
 def _covered(first: np.ndarray, second: np.ndarray) -> float:

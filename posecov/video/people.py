@@ -7,7 +7,7 @@ import numpy as np
 
 from posecov.estimator import PoseEstimator
 from posecov.pose import Pose
-from posecov.search import consistency_of, person_boxes
+from posecov.search import consistency_of, overlap, person_boxes
 from posecov.skeleton import Skeleton
 from posecov.tracking.tracker import Tracker
 from posecov.video.frames import Followed
@@ -178,7 +178,7 @@ class Watcher:
         """Others in the frame. The search finds one at a time, so it is shown those who are known grey."""
         if self._detector is not None:
             boxes, seen = self._detector(image)[0], boxes_around(known)
-            new = [box for box in boxes if not len(seen) or _overlap(box, seen).max() <= _SAME]
+            new = [box for box in boxes if not len(seen) or overlap(box, seen).max() <= _SAME]
             return self._estimator(image, np.array(new)) if new else []
         if not known:
             return self._estimator(image)
@@ -190,19 +190,11 @@ class Watcher:
             masked[ends[1] : ends[3], ends[0] : ends[2]] = _GREY
         found = self._consistent(image, boxes_around(self._estimator(masked)), _FURTHER)
         further = self._estimator(image, found) if len(found) else []
-        return [] if further and _overlap(boxes_around(further)[0], boxes_around(known)).max() > _SAME else further
+        return [] if further and overlap(boxes_around(further)[0], boxes_around(known)).max() > _SAME else further
 
     def _due(self, period: float, time_s: float) -> bool:
         """Whether a multiple of the period has passed since the frame before."""
         return self._before is None or period <= 0 or time_s // period > self._before // period
-
-
-def _overlap(box: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Intersection over union of a box with each of others (N, 4)."""
-    low = np.maximum(box[:2], others[:, :2])
-    high = np.minimum(box[:2] + box[2:], others[:, :2] + others[:, 2:])
-    common = np.clip(high - low, 0, None).prod(axis=1)
-    return common / (box[2:].prod() + others[:, 2:].prod(axis=1) - common)
 
 
 def boxes_around(poses: Sequence[Pose]) -> np.ndarray:
