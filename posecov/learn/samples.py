@@ -1,5 +1,6 @@
 """Records to batches of crops, in an order and with randomness that depend only on (seed, epoch, index)."""
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -182,6 +183,24 @@ def training_batches(
 
 def _chunks(order: Sequence[int] | np.ndarray, size: int) -> list[list[int]]:
     return [list(map(int, order[start : start + size])) for start in range(0, len(order), size)]
+
+
+@contextlib.contextmanager
+def readers() -> Iterator[None]:
+    """What takes batches does so in here: a process that read pictures and is gone is one line.
+
+    torch finds that out where it waits for a batch, and from a signal at any other moment.
+
+    Raises:
+        PosecovError: one is gone.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker (pid"):
+            raise
+        how = str(error).split(") ", 1)[-1].splitlines()[0].rstrip(". ")[:120]
+        raise PosecovError(f"a process that reads pictures {how}; if memory is enough, give the same command again") from None
 
 
 class _Keys:
