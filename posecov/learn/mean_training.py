@@ -17,14 +17,13 @@ from posecov.learn.datasets import Record
 from posecov.learn.mean_step import MeanStep
 from posecov.learn.model import PoseModel, load_mean, mean_weights, normalise
 from posecov.learn.run import Clock, Run, of_this_recipe, progress
-from posecov.learn.samples import CropDataset, Share, batches, epoch_order, readers, training_batches
+from posecov.learn.samples import CropDataset, Share, batches, epoch_order, training_batches
 from posecov.learn.schedule import warm_cosine
 from posecov.learn.teacher import Teacher
 from posecov.metrics import keypoint_errors, pck
 from posecov.skeleton import Skeleton
 
 
-@readers()
 def train_mean(
     run: Run,
     model: PoseModel,

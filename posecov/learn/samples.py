@@ -1,6 +1,5 @@
 """Records to batches of crops, in an order and with randomness that depend only on (seed, epoch, index)."""
 
-import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +8,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from posecov.errors import PosecovError
 from posecov.geometry import crop_map
@@ -185,24 +184,6 @@ def _chunks(order: Sequence[int] | np.ndarray, size: int) -> list[list[int]]:
     return [list(map(int, order[start : start + size])) for start in range(0, len(order), size)]
 
 
-@contextlib.contextmanager
-def readers() -> Iterator[None]:
-    """What takes batches does so in here: a process that read pictures and is gone is one line.
-
-    torch finds that out where it waits for a batch, and from a signal at any other moment.
-
-    Raises:
-        PosecovError: one is gone.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker (pid"):
-            raise
-        how = str(error).split(") ", 1)[-1].splitlines()[0].rstrip(". ")[:120]
-        raise PosecovError(f"a process that reads pictures {how}; if memory is enough, give the same command again") from None
-
-
 class _Keys:
     """Batches of keys, made while they are asked for."""
 
@@ -249,7 +230,21 @@ def _collate(dataset: CropDataset, samples: Sequence[Batch | PosecovError]) -> B
             return sample
     if not samples:
         return dataset.nobody()
-    return Batch(*(torch.stack([getattr(sample, name) for sample in samples]) for name in Batch.__dataclass_fields__))
+    batch = Batch(*(torch.stack([getattr(sample, name) for sample in samples]) for name in Batch.__dataclass_fields__))
+    return batch if get_worker_info() is None else _shared(batch)
+
+
+def _shared(batch: Batch) -> Batch | PosecovError:
+    """The batch in the memory through which it leaves its process; where torch puts it there, a failure is lost."""
+    try:
+        for name in Batch.__dataclass_fields__:
+            getattr(batch, name).share_memory_()
+    except RuntimeError as error:
+        return PosecovError(
+            f"no shared memory for a batch of pictures ({str(error).splitlines()[0].rsplit(': ', 1)[-1]}); "
+            "enlarge /dev/shm (docker run --shm-size=1g), or take --workers 0"
+        )
+    return batch
 
 
 def _one_thread(_: int) -> None:

@@ -36,6 +36,7 @@ from posecov.learn.losses import loss_named
 from posecov.learn.mean_training import train_mean
 from posecov.learn.model import PoseModel, load_mean, mean_weights
 from posecov.learn.run import FREE, Run, check_same_settings, of_this_recipe, settings_by_name
+from posecov.learn.trouble import explained
 from posecov.skeleton import Skeleton, load_skeleton
 
 log = logging.getLogger(__name__)
@@ -142,6 +143,7 @@ def train(config: TrainConfig) -> Run:
         raise told from None
 
 
+@explained()
 def _train(config: TrainConfig) -> Run:
     check(config)
     device = prepare(config, processes.local_device(config.device))

@@ -2,10 +2,10 @@
 
     python tools/trust/check_resume.py --out DIR [RECIPE.yaml] [--kills 33] [--seed 0] [--mean.epochs 1 ...]
 
-Without a recipe it trains a toy network on drawn people. SIGKILLs are spread over the mean, features and pseudo-labels, both phases
-of the covariance, calibration and export: while the program starts, between two checkpoints, and while a file is being written;
-half of them leave the processes that read pictures to notice by themselves. Both runs write a checkpoint after every step
-(`--checkpoint-minutes` says otherwise) and train on the CPU. Writes kills.csv into DIR. Exit code 0 when everything is the same
+Without a recipe it trains a toy network on drawn people. SIGKILLs are spread over the mean, features and pseudo-labels, both
+phases of the covariance, calibration and export: while the program starts, between two checkpoints, and while a file is being
+written; half of them leave the processes that read pictures to notice by themselves. Both runs write a checkpoint after every
+step (`--checkpoint-minutes` says otherwise) and train on the CPU. Writes kills.csv into DIR. Exit code 0 when everything is the same
 bit for bit, 1 when not, 2 when a run could not be.
 """
 
@@ -106,10 +106,9 @@ def main(arguments: Sequence[str]) -> int:
             "goes on with": killed.stage(),
         })  # fmt: skip
         print(" ".join(f"{key}={value}" for key, value in rows[-1].items()), flush=True)
-        for path in (killed.calibrated, killed.exported):  # Whole or not there; written again by the next try.
-            if path.exists() and number + 1 < options.kills:
+        for path in (killed.calibrated, killed.exported):
+            if path.exists():
                 _check_whole(path)
-                path.unlink() if stage == "export" or path == killed.exported else None
     for stage in ("mean", "calibration", "export"):
         run(killed.of(stage))
     return _report(options.out, rows, groups, list(zip(whole.files(), killed.files(), strict=True)))
@@ -155,7 +154,8 @@ def _moment(kind: str, commands: Commands, stage: str, lasts: dict[str, float], 
         late = moments.uniform(0.0, 0.5 if stage == "features" else 0.2)
         begun = None if stage != "features" else commands.folder / "config.yaml"
         return _after_writes(commands.folder / "last.safetensors", writes, late, begun)
-    return _while_writing(commands.folder, moments.randint(1, 4), max(0.0, moments.uniform(-0.001, 0.002)))
+    nth = 1 if stage in ("calibration", "export") else moments.randint(1, 4)
+    return _while_writing(commands.folder, nth, max(0.0, moments.uniform(-0.001, 0.002)))
 
 
 def _after(seconds: float) -> Moment:
@@ -186,13 +186,12 @@ def _while_writing(folder: Path, nth: int, late: float) -> Moment:
     """So many seconds after the nth file was begun (`posecov.files.write_atomic`'s temporary file is there)."""
 
     def wait(process: subprocess.Popen) -> None:
-        seen: set[str] = set(os.listdir(folder)) if folder.exists() else set()
+        seen = set(folder.glob(".posecov-*.part"))
         left = nth
         while process.poll() is None:
-            for name in os.listdir(folder) if folder.exists() else ():
-                if name.endswith(".part") and name not in seen:
-                    seen.add(name)
-                    left -= 1
+            new = set(folder.glob(".posecov-*.part")) - seen
+            seen |= new
+            left -= len(new)
             if left <= 0:
                 time.sleep(late)
                 return

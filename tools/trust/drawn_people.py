@@ -1,4 +1,4 @@
-"""A small data set in COCO's form, drawn, and the recipe of a training on it that takes seconds: what the trust campaign trains on."""
+"""A small drawn data set in COCO's form, and the recipe of a training on it that takes seconds: what trust is tried on."""
 
 import json
 from pathlib import Path

@@ -2,9 +2,9 @@
 
     python tools/trust/long_training.py --out DIR [--epochs 200]
 
-Trains so many epochs of the mean, and half as many of each phase of the covariance. Writes samples.csv and samples.png into DIR.
-Flat is what grows, from a quarter of a part to its end and by the median of all slopes, by at most 3 % of its median (memory) or
-by less than one (files, threads). Exit code 0 when everything is flat, 1 when not, 2 when the training could not be.
+Trains so many epochs of the mean, and half as many of each phase of the covariance. Writes samples.csv and samples.png into
+DIR. Flat is what grows, from a quarter of a part to its end and by the median of all slopes, by at most 3 % of its median
+(memory) or by less than one (files, threads). Exit code 0 when everything is flat, 1 when not, 2 when the training could not be.
 """
 
 import argparse

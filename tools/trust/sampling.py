@@ -3,7 +3,7 @@
 import contextlib
 import csv
 import io
-import os
+import itertools
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -67,7 +67,7 @@ def look(pid: int) -> tuple[float, int, int, int, float]:
     for child in children:
         with contextlib.suppress(OSError, KeyError):
             theirs += _megabytes(_status(child))
-    return _megabytes(status), len(os.listdir(f"/proc/{pid}/fd")), int(status["Threads"]), len(children), theirs
+    return _megabytes(status), len(list(Path(f"/proc/{pid}/fd").iterdir())), int(status["Threads"]), len(children), theirs
 
 
 def growth(samples: Sequence[Sample], what: str) -> tuple[float, float]:
@@ -99,9 +99,8 @@ def verdict(samples: Sequence[Sample], parts: Mapping[str, int]) -> tuple[list[s
             fine &= flat
             each = 100 * grown / ((1 - WARM_UP) * count)
             unit = " MB" if what == "memory" else ""
-            rows.append(
-                f"| {part} | {what} | {median:.0f}{unit} | {grown:+.2f} | {each:+.2f} | {allowed:.2f} | {'yes' if flat else 'NO'} |"
-            )
+            figures = f"{median:.0f}{unit} | {grown:+.2f} | {each:+.2f} | {allowed:.2f}"
+            rows.append(f"| {part} | {what} | {figures} | {'yes' if flat else 'NO'} |")
     return rows, fine
 
 
@@ -132,7 +131,7 @@ def plot(path: Path, samples: Sequence[Sample], title: str) -> None:
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
         axes.legend()
-        for last, sample in zip(samples, samples[1:], strict=False):
+        for last, sample in itertools.pairwise(samples):
             if sample.part != last.part:
                 axes.axvline(sample.seconds / 60, color="0.6", linewidth=0.8)
     buffer = io.BytesIO()

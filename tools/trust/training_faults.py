@@ -65,9 +65,8 @@ class Trial:
     def start(self) -> None:
         """Start the training, or let it go on."""
         with (self.folder / "said.txt").open("w") as said:
-            self.process = subprocess.Popen(
-                [*self.prefix, *self.command], stdout=said, stderr=said, start_new_session=True, env=os.environ | {"COLUMNS": "250"}
-            )
+            command, env = [*self.prefix, *self.command], os.environ | {"COLUMNS": "250"}
+            self.process = subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True, env=env)
         self.since = time.monotonic()
 
     def wait_for(self, stage: str) -> None:
