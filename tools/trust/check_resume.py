@@ -5,8 +5,8 @@
 Without a recipe it trains a toy network on drawn people. SIGKILLs are spread over the mean, features and pseudo-labels, both
 phases of the covariance, calibration and export: while the program starts, between two checkpoints, and while a file is being
 written; half of them leave the processes that read pictures to notice by themselves. Both runs write a checkpoint after every
-step (`--checkpoint-minutes` says otherwise) and train on the CPU. Writes kills.csv into DIR. Exit code 0 when everything is the same
-bit for bit, 1 when not, 2 when a run could not be.
+step (`--checkpoint-minutes` says otherwise) and train on the CPU. Writes kills.csv into DIR. Exit code 0 when everything is the
+same bit for bit, 1 when not, 2 when a run could not be.
 """
 
 import argparse
@@ -58,7 +58,9 @@ class Commands:
         from posecov.learn.checkpoint import load_checkpoint
 
         path = self.folder / "last.safetensors"
-        facts = load_checkpoint(path)[1] if path.exists() else {"part": "mean", "finished": False}
+        if not path.exists():
+            return "mean"
+        facts = load_checkpoint(path)[1]
         if facts["part"] == "mean":
             return "features" if facts["finished"] else "mean"
         if facts["finished"]:

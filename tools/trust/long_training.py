@@ -4,7 +4,8 @@
 
 Trains so many epochs of the mean, and half as many of each phase of the covariance. Writes samples.csv and samples.png into
 DIR. Flat is what grows, from a quarter of a part to its end and by the median of all slopes, by at most 3 % of its median
-(memory) or by less than one (files, threads). Exit code 0 when everything is flat, 1 when not, 2 when the training could not be.
+(memory) or by less than one (files, threads). Exit code 0 when everything is flat, 1 when not, 2 when the training could not
+be.
 """
 
 import argparse

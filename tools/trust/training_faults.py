@@ -295,7 +295,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0 if options.list else 2
     if options.out is None or any((options.out / name).exists() for name in ("whole", "faults.csv")):
         raise PosecovError(f"{options.out}: give a folder without trials with --out")
-    rows, wholes = [], dict[tuple[str, ...], Trial]()
+    rows, wholes = list[dict[str, object]](), dict[tuple[str, ...], Trial]()
     for number, fault in enumerate(faults):
         if (fault.room or fault.happens is little_shared_memory) and os.geteuid() != 0:
             rows.append({"fault": fault.name, "wrong": "skipped: needs root"})
