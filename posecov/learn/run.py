@@ -61,7 +61,7 @@ class Run:
         run = cls(config, folder)
         # Settings of a run that never got to a checkpoint bind nobody.
         if settings.exists() and run.last.exists():
-            check_same_settings(settings, load_config(settings), config)
+            check_same_settings(settings, load_config(settings, of_a_run=True), config)
         for leftover in folder.glob(".posecov-*.part"):  # Of a process that was killed while it wrote.
             leftover.unlink(missing_ok=True)
         write_atomic(settings, text.encode())
