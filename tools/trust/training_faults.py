@@ -25,8 +25,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from check_resume import Commands
-from drawn_people import write_people, write_recipe
 
 from posecov.commands.terminal import needs_training_packages
 from posecov.errors import PosecovError
@@ -47,6 +45,9 @@ class Trial:
     """
 
     def __init__(self, folder: Path, launcher: Sequence[str] = (), settings: Sequence[str] = ()):
+        from check_resume import Commands
+        from drawn_people import write_people, write_recipe
+
         self.folder, self.images = folder, folder / "people" / "images"
         folder.mkdir(parents=True)
         recipe = write_recipe(folder / "drawn.yaml", write_people(folder / "people"), 3, 1, 2)

@@ -7,6 +7,7 @@ A toy network with coarsely rounded weights, so that xz makes tens of kB of it, 
 checkpoint.safetensors.xz, model.onnx.xz, and numbers.npz with crops and what that release's torch made of them.
 """
 
+import contextlib
 import lzma
 import math
 import sys
@@ -90,4 +91,8 @@ def _pack(path: Path, content: bytes) -> None:
 
 
 if __name__ == "__main__":
+    with contextlib.suppress(ImportError):  # The first releases had no such thing.
+        from posecov.commands.terminal import needs_training_packages
+
+        needs_training_packages("write_upgrade_fixture")
     main(Path(sys.argv[1]))
