@@ -34,7 +34,8 @@ for name in {MODULES!r}:
     assert done.returncode == 0, done.stderr
 
 
-TOOLS = sorted(path.relative_to(ROOT) for path in (ROOT / "tools").rglob("*.py"))
+# What tools share runs nothing.
+TOOLS = sorted(p.relative_to(ROOT) for p in (ROOT / "tools").rglob("*.py") if "__main__" in p.read_text())
 WITHOUT_TRAINING = {"evaluate.py", "measure_web.py", "model_card.py", "search.py", "smoothing.py", "web_sample.py"}
 
 

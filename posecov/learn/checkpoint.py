@@ -12,6 +12,7 @@ from torch import Tensor
 
 from posecov.errors import PosecovError
 from posecov.files import write_atomic
+from posecov.learn.upgrades import upgrade
 
 FORMAT = 1
 
@@ -32,7 +33,7 @@ def save_checkpoint(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `save_checkpoint` wrote. The checksum may be missing, as older files have none.
+    """Read what `save_checkpoint` wrote, also an earlier release's. The checksum may be missing, as older files have none.
 
     Raises:
         PosecovError: missing, damaged, or not a posecov checkpoint.
@@ -48,9 +49,10 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (SafetensorError, OSError, KeyError, ValueError, TypeError):
         raise PosecovError(f"{path}: not a posecov checkpoint, or a damaged one") from None
     if version != FORMAT:
-        raise PosecovError(f"{path}: checkpoint format {version}, this posecov reads {FORMAT}")
+        raise PosecovError(f"{path}: checkpoint format {version}, this posecov reads {FORMAT}; a newer posecov is needed")
     if "sha256" in header and header["sha256"] != _checksum(header["posecov"], tensors):
         raise PosecovError(f"{path}: damaged, its content does not match its checksum; restore a copy, or remove it")
+    upgrade(tensors, facts)
     return tensors, facts
 
 

@@ -15,6 +15,7 @@ from posecov.learn.augment import AugmentConfig
 from posecov.learn.covariance_head import FORMS
 from posecov.learn.losses import loss_named
 from posecov.learn.model import ModelConfig
+from posecov.learn.upgrades import RENAMED, upgraded_settings
 from posecov.suggest import nearest
 
 MEAN_HEADS = ("frozen", "trained", "fresh")
@@ -323,8 +324,12 @@ def _check_losses(config: TrainConfig) -> None:
         )
 
 
-def load_config(path: Path | str) -> TrainConfig:
-    """Read a recipe. Raises PosecovError on a file that is not one."""
+def load_config(path: Path | str, of_a_run: bool = False) -> TrainConfig:
+    """Read a recipe, or the settings that an earlier release may have left in a run's folder.
+
+    Raises:
+        PosecovError: the file is not one.
+    """
     try:
         fields = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -332,7 +337,8 @@ def load_config(path: Path | str) -> TrainConfig:
         raise PosecovError(f"{path}: cannot read this configuration ({reason})") from None
     except yaml.YAMLError as error:
         raise PosecovError(f"{path}: not YAML ({' '.join(str(error).split())[:160]})") from None
-    return TrainConfig.from_dict(fields or {}, str(path))
+    fields = fields or {}
+    return TrainConfig.from_dict(upgraded_settings(fields) if of_a_run and isinstance(fields, dict) else fields, str(path))
 
 
 def config_from_command_line(program: str, arguments: Sequence[str]) -> TrainConfig:
@@ -366,6 +372,8 @@ def _build(cls: Any, fields: Any, source: str, prefix: str) -> Any:
 
 def _known(key: str, prefix: str, siblings: Iterable[str]) -> str:
     """The setting that was probably meant: one with nearly this name at this place, or with this name at another."""
+    if key in RENAMED:
+        return f"it is called {RENAMED[key]} now"
     word = key.rsplit(".", 1)[-1]
     near = nearest(word, siblings, prefix)
     if not near:

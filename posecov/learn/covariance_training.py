@@ -28,7 +28,7 @@ from posecov.learn.features import FeatureSet, concatenate, follow
 from posecov.learn.losses import LossError, Prediction, Target, loss_named
 from posecov.learn.model import PoseModel
 from posecov.learn.pseudo_labels import pseudo_label_roots
-from posecov.learn.run import Clock, Run, progress
+from posecov.learn.run import Clock, Run, of_this_recipe, progress
 from posecov.learn.schedule import warm_cosine
 from posecov.learn.steps import guarded_step
 from posecov.mixture import Mixture
@@ -109,11 +109,12 @@ def train_covariance(
         average = Average(_learned_state(model, settings), _AVERAGE_DECAY)
     else:
         tensors, facts = resumed
-        restore_optimizer(optimizer, tensors)
         average = Average(_learned_state(model, settings), _AVERAGE_DECAY)
-        average.state, average.steps = part("average", tensors), facts["average_steps"]
-        done = facts["epoch"]
-        lowest = math.inf if facts["lowest"] is None else facts["lowest"]
+        with of_this_recipe(run.last):
+            restore_optimizer(optimizer, tensors)
+            average.state, average.steps = part("average", tensors), facts["average_steps"]
+            done = facts["epoch"]
+            lowest = math.inf if facts["lowest"] is None else facts["lowest"]
     plan = [("phase 1", i) for i in range(settings.phase1_epochs)] + [("phase 2", i) for i in range(settings.phase2_epochs)]
     for number, (phase, epoch) in enumerate(plan):
         if number < done:

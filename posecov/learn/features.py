@@ -16,6 +16,7 @@ from posecov.learn.datasets import Record
 from posecov.learn.model import PoseModel, normalise
 from posecov.learn.run import Clock, progress
 from posecov.learn.samples import CropDataset, batches
+from posecov.learn.trouble import explained
 from posecov.skeleton import Skeleton
 
 # Augmentation draws from (seed, epoch, index); cached views must not repeat an epoch of the mean's training.
@@ -77,6 +78,7 @@ class FeatureSet:
         return FeatureSet(features, *(getattr(self, name)[index] for name in _REST))
 
 
+@explained()
 def extract_features(
     model: PoseModel, config: TrainConfig, skeleton: Skeleton, records: Sequence[Record], view: int, device: torch.device
 ) -> FeatureSet:

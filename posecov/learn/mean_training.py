@@ -16,7 +16,7 @@ from posecov.learn.config import MeanConfig, TrainConfig
 from posecov.learn.datasets import Record
 from posecov.learn.mean_step import MeanStep
 from posecov.learn.model import PoseModel, load_mean, mean_weights, normalise
-from posecov.learn.run import Clock, Run, progress
+from posecov.learn.run import Clock, Run, of_this_recipe, progress
 from posecov.learn.samples import CropDataset, Share, batches, epoch_order, training_batches
 from posecov.learn.schedule import warm_cosine
 from posecov.learn.teacher import Teacher
@@ -43,7 +43,8 @@ def train_mean(
         resumed: tensors and facts of a checkpoint of this part, or None to start afresh.
 
     Raises:
-        PosecovError: a picture cannot be read, the loss is not finite, or another process is gone.
+        PosecovError: the checkpoint is of another recipe, a picture cannot be read, the loss is not finite, or another process
+            is gone.
     """
     config, settings = run.config, run.config.mean
     model.to(device).to(memory_format=torch.channels_last)
@@ -54,12 +55,13 @@ def train_mean(
     start_epoch, start_step, sums = 0, 0, [0.0, 0.0, 0]
     if resumed is not None:
         tensors, facts = resumed
-        load_mean(model, part("model", tensors))
-        average.state = {name: value.to(device) for name, value in part("average", tensors).items()}
-        average.steps = facts["average_steps"]
-        restore_optimizer(optimizer, tensors)
-        take_step.restore(facts.get("scaler", {}))
-        start_epoch, start_step, sums = facts["epoch"], facts["step"], facts["sums"]
+        with of_this_recipe(run.last):
+            load_mean(model, part("model", tensors))
+            average.state = {name: value.to(device) for name, value in part("average", tensors).items()}
+            average.steps = facts["average_steps"]
+            restore_optimizer(optimizer, tensors)
+            take_step.restore(facts.get("scaler", {}))
+            start_epoch, start_step, sums = facts["epoch"], facts["step"], facts["sums"]
 
     counts = [sum(r.name.startswith(name + "/") for r in train) for name in config.data.datasets]
     shown = sum(c * times for c, times in zip(counts, config.data.repeats, strict=True))

@@ -1,10 +1,11 @@
 """A run's folder: settings, history as CSV and picture, checkpoints; and the progress a person watches."""
 
+import contextlib
 import csv
 import io
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ class Run:
         run = cls(config, folder)
         # Settings of a run that never got to a checkpoint bind nobody.
         if settings.exists() and run.last.exists():
-            check_same_settings(settings, load_config(settings), config)
+            check_same_settings(settings, load_config(settings, of_a_run=True), config)
         for leftover in folder.glob(".posecov-*.part"):  # Of a process that was killed while it wrote.
             leftover.unlink(missing_ok=True)
         write_atomic(settings, text.encode())
@@ -109,6 +110,15 @@ def check_same_settings(path: Path, old: TrainConfig, new: TrainConfig) -> None:
                 f"{path}: this folder holds a run with another setting {name} ({there[name]!r}, now {value!r}); "
                 "choose another folder with --out, or remove it"
             )
+
+
+@contextlib.contextmanager
+def of_this_recipe(path: Path) -> Iterator[None]:
+    """Within it the checkpoint of a run is put back. Raises PosecovError that names it when it does not fit."""
+    try:
+        yield
+    except (KeyError, RuntimeError) as error:
+        raise PosecovError(f"{path}: not a checkpoint of this recipe ({str(error).splitlines()[0][:120]})") from None
 
 
 def settings_by_name(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from posecov.errors import PosecovError
 from posecov.geometry import crop_map
@@ -230,7 +230,21 @@ def _collate(dataset: CropDataset, samples: Sequence[Batch | PosecovError]) -> B
             return sample
     if not samples:
         return dataset.nobody()
-    return Batch(*(torch.stack([getattr(sample, name) for sample in samples]) for name in Batch.__dataclass_fields__))
+    batch = Batch(*(torch.stack([getattr(sample, name) for sample in samples]) for name in Batch.__dataclass_fields__))
+    return batch if get_worker_info() is None else _shared(batch)
+
+
+def _shared(batch: Batch) -> Batch | PosecovError:
+    """The batch in the memory through which it leaves its process; where torch puts it there, a failure is lost."""
+    try:
+        for name in Batch.__dataclass_fields__:
+            getattr(batch, name).share_memory_()
+    except RuntimeError as error:
+        return PosecovError(
+            f"no shared memory for a batch of pictures ({str(error).splitlines()[0].rsplit(': ', 1)[-1]}); "
+            "enlarge /dev/shm (docker run --shm-size=1g), or take --workers 0"
+        )
+    return batch
 
 
 def _one_thread(_: int) -> None:

@@ -35,7 +35,8 @@ from posecov.learn.features import FeatureSet, extract_features, from_tensors, t
 from posecov.learn.losses import loss_named
 from posecov.learn.mean_training import train_mean
 from posecov.learn.model import PoseModel, load_mean, mean_weights
-from posecov.learn.run import FREE, Run, check_same_settings, settings_by_name
+from posecov.learn.run import FREE, Run, check_same_settings, of_this_recipe, settings_by_name
+from posecov.learn.trouble import explained
 from posecov.skeleton import Skeleton, load_skeleton
 
 log = logging.getLogger(__name__)
@@ -142,6 +143,7 @@ def train(config: TrainConfig) -> Run:
         raise told from None
 
 
+@explained()
 def _train(config: TrainConfig) -> Run:
     check(config)
     device = prepare(config, processes.local_device(config.device))
@@ -178,20 +180,17 @@ def _train(config: TrainConfig) -> Run:
     model.to(device).to(memory_format=torch.channels_last)
     processes.tensors_from_main(model.state_dict().values())
     mean = None
-    try:
-        if resumed is None or (resumed[1]["part"] == "mean" and not resumed[1]["finished"]):
-            train_mean(run, model, skeleton, people.mean, people.validation, resumed, device)
-            resumed = None
-        elif resumed[1]["part"] == "mean":
+    if resumed is None or (resumed[1]["part"] == "mean" and not resumed[1]["finished"]):
+        train_mean(run, model, skeleton, people.mean, people.validation, resumed, device)
+        resumed = None
+    elif resumed[1]["part"] == "mean":
+        with of_this_recipe(run.last):
             load_mean(model, part("average", resumed[0]))
-            resumed = None
-        else:
+        resumed = None
+    else:
+        with of_this_recipe(run.last):
             model.load_state_dict(part("model", resumed[0]))
-            mean = resumed[1].get("mean")
-    except (KeyError, RuntimeError) as error:
-        if resumed is None:
-            raise
-        raise PosecovError(f"{run.last}: not a checkpoint of this recipe ({str(error).splitlines()[0][:120]})") from None
+        mean = resumed[1].get("mean")
     wanted = config.covariance.phase1_epochs + config.covariance.phase2_epochs
     if wanted and (resumed is None or not resumed[1]["finished"]):
         key, groups = _features(run, model, skeleton, people, device, mean)

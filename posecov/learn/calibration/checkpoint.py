@@ -13,12 +13,14 @@ from posecov.learn.checkpoint import flatten_state, save_checkpoint
 from posecov.learn.export import load_model
 from posecov.learn.features import extract_features
 from posecov.learn.training import load_people, prepare
+from posecov.learn.trouble import explained
 from posecov.skeleton import load_skeleton
 
 VIEWS = 3
 """Augmented views of each validation person that the head learns on from, beside the plain one."""
 
 
+@explained()
 def calibrate_checkpoint(checkpoint: Path, out: Path, data_root: str, epochs: int = 100) -> tuple[Adapted, Calibration]:
     """Adapt a run's best checkpoint to the run's validation people (`adapt`), calibrate it on them, and write it.
 

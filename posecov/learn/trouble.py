@@ -1,0 +1,35 @@
+"""What torch raises when the machine fails under it, as one line."""
+
+import contextlib
+import re
+from collections.abc import Iterator
+
+import torch
+
+from posecov.errors import PosecovError
+
+_READER = re.compile(r"DataLoader worker \(pid(?:\(s\))? [\d, ]+\) (.*)")
+_MEMORY = re.compile(r"(?:can't|cannot) allocate memory", re.IGNORECASE)
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """What needs memory, or processes that read pictures, does so in here.
+
+    That such a process is gone torch finds out where it waits for a batch, and from a signal at any other moment.
+
+    Raises:
+        PosecovError: such a process is gone, or memory has run out.
+    """
+    try:
+        yield
+    except (MemoryError, OSError, RuntimeError) as error:
+        what = (str(error).splitlines() or [type(error).__name__])[0]
+        if lost := _READER.match(what):
+            how = lost[1].split(". ")[0].rstrip(". ")
+            raise PosecovError(
+                f"a process that reads pictures {how}; if memory is enough, give the same command again"
+            ) from None
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or _MEMORY.search(str(error)):
+            raise PosecovError(f"out of memory ({what[:160]}); lower mean.batch, or raise mean.accumulate") from None
+        raise
