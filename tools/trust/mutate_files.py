@@ -4,7 +4,7 @@
 
 Cases run many to a process, which is killed and followed by another when one of them crashes it, takes more than 5 s of CPU
 time or a minute of any. What counts as broken: an exception other than PosecovError, a message of several lines or of more than
-2,000 characters, a crash, a hang, more than 1 GiB of memory (also asked for in vain). Inputs that broke something are kept under
+2,000 characters, a crash, a hang, more than 1 GiB of memory (also asked for in vain). Inputs that broke something are kept in
 --keep, with a .txt that says what happened. Linux only. Exit code 0 when nothing broke, 1 when something did, 2 when nothing
 could start.
 """

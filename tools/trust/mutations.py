@@ -49,7 +49,7 @@ def raw(content: bytes, chance: random.Random, seeds: Sequence[bytes]) -> bytes:
     return bytes(data)
 
 
-def _flip(data: bytearray, chance: random.Random, _: Sequence[bytes]) -> None:
+def _flip(data: bytearray, chance: random.Random, seeds: Sequence[bytes]) -> None:
     for _ in range(chance.choice((1, 1, 2, 8, 40)) if data else 0):
         data[_place(data, chance)] ^= 1 << chance.randrange(8)
 
