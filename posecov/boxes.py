@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from posecov.errors import PosecovError
+from posecov.plain import is_number
 
 PERSON = 1
 """Category of a person in COCO."""
@@ -222,10 +223,9 @@ def _rows_of_coco(path: Path, content: dict[str, Any]) -> list[_Row]:
 
 
 def _checked(path: Path, box: Any, where: str) -> np.ndarray:
-    # type, not isinstance: JSON's true is an int to Python.
-    numbers = isinstance(box, list) and len(box) == 4 and all(type(v) in (int, float) for v in box)
-    if not numbers or not np.isfinite(values := np.array(box, dtype=np.float64)).all():
+    if not isinstance(box, list) or len(box) != 4 or not all(is_number(value) for value in box):
         raise PosecovError(f"{path}: {where} is not four numbers x, y, width, height")
+    values = np.array(box, dtype=np.float64)
     if values[2] <= 0 or values[3] <= 0:
         raise PosecovError(f"{path}: {where} has no size; width and height must be positive")
     return values

@@ -148,7 +148,7 @@ def read_results(path: str | Path) -> tuple[Header, Iterator[FrameResult]]:
                     raise PosecovError(f"line {number + 2} is of frame {fields['frame']}, not {number}")
                 people = [_followed(person, header) for person in fields["people"]]
                 yield FrameResult(number, float(fields["time"]), people, bool(fields.get("damaged", False)))
-            except (KeyError, TypeError, ValueError, PosecovError) as error:
+            except (KeyError, TypeError, ValueError, OverflowError, PosecovError) as error:
                 raise PosecovError(f"{path}: damaged at line {number + 2} ({error})") from None
 
     return header, frames()
@@ -161,7 +161,10 @@ def people_in(path: Path) -> tuple[list[int], int]:
     count = 0
     for fields, _ in itertools.islice(_whole_lines(path), 1, None):
         count += 1
-        ids.update(int(person["id"]) for person in fields["people"])
+        try:
+            ids.update(int(person["id"]) for person in fields["people"])
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise PosecovError(f"{path}: damaged at line {count + 1} ({type(error).__name__} {error})") from None
     return sorted(ids), count
 
 
@@ -242,7 +245,7 @@ def _whole_lines(path: Path) -> Iterator[tuple[Any, int]]:
                 end += len(line)
                 try:
                     fields = json.loads(line) if line.endswith(b"\n") else None
-                except ValueError:
+                except (ValueError, RecursionError):
                     fields = None
                 if fields is None:
                     return

@@ -192,7 +192,8 @@ class Campaign:
 
 def _wanted_memory(error: BaseException | None) -> bool:
     while error is not None:
-        if isinstance(error, MemoryError) or "bad_alloc" in str(error):
+        # FFmpeg itself allocates no more than 2 GiB at once, and says the same of what it has not tried.
+        if (isinstance(error, MemoryError) and not type(error).__module__.startswith("av.")) or "bad_alloc" in str(error):
             return True
         error = error.__cause__ or error.__context__
     return False
