@@ -15,7 +15,7 @@ class PosecovError(Exception):
 
 
 def one_line(text: str) -> str:
-    """A text of at most `LONGEST` characters, its middle left out, in which all print: a file's content cannot move a cursor."""
+    """At most `LONGEST` characters of a text, its middle left out, all of which print: no file can move a cursor."""
     text = _shortened(text)
     if text.isprintable():
         return text

@@ -44,7 +44,7 @@ def read_yaml(path: Path, what: str) -> Any:
     if len(content) > MAX_YAML:
         raise PosecovError(f"{path}: cannot read this {what} (it is larger than {MAX_YAML // 1000} kB)")
     try:
-        return yaml.load(content.decode("utf-8"), Loader=_Loader)  # noqa: S506 (a SafeLoader)
+        return yaml.load(content.decode("utf-8"), Loader=_Loader)
     except UnicodeDecodeError:
         raise PosecovError(f"{path}: cannot read this {what} (not a text file)") from None
     except Exception as error:  # PyYAML's constructors of dates, numbers and binaries raise what they stumble over.
