@@ -25,6 +25,7 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif",
 _FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "WEBP", "TIFF", "GIF", "AVIF", "PPM")
 _STRIP = 4_000_000  # Pixels that are converted at once.
 _EXIF_ORIENTATION = 0x0112
+_TIFF_SIDES = (256, 257)
 # Rows and columns exchanged, then upside down, then mirrored.
 _FLIPS = {
     1: (False, False, False),
@@ -96,7 +97,10 @@ def upright_size(path: Path) -> tuple[int, int]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with _open(path, str(path), MAX_PIXELS) as image:
-            width, height = image.size
+            try:  # Pillow turns TIFFs itself, and may have exchanged these already.
+                width, height = (int(image.tag_v2[tag]) for tag in _TIFF_SIDES) if image.format == "TIFF" else image.size
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                raise PosecovError(f"{path}: cannot be read as a picture ({_reason(error)})") from None
             # From 5 on, orientations lie on their side.
             return (height, width) if _orientation(image, str(path)) >= 5 else (width, height)
 

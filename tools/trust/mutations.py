@@ -1,5 +1,6 @@
 """Mutations of files: of any bytes, of JSON and YAML by their structure, of PNG, MP4 and ONNX by their own."""
 
+import copy
 import json
 import random
 import struct
@@ -232,7 +233,7 @@ def structure(document: Any, chance: random.Random) -> Any:
             places.append((value, key))
             stack.append(inner)
     if not places or chance.random() < 0.02:
-        return chance.choice(_VALUES)
+        return copy.deepcopy(chance.choice(_VALUES))
     parent, key = chance.choice(places)
     what = chance.randrange(8)
     if what == 0:
@@ -248,7 +249,7 @@ def structure(document: Any, chance: random.Random) -> Any:
     elif what == 4:
         parent[key] = [parent[key]]
     else:
-        parent[key] = chance.choice(_VALUES)
+        parent[key] = copy.deepcopy(chance.choice(_VALUES))
     return document
 
 
