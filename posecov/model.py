@@ -222,6 +222,12 @@ def open_session(
         raise PosecovError(f"{path}: could not be opened on {', '.join(wanted)} ({reason})") from None
     finally:
         ort.set_default_logger_severity(2)
+    try:
+        _ = session.get_modelmeta().custom_metadata_map, [v.name for v in (*session.get_inputs(), *session.get_outputs())]
+    except UnicodeDecodeError:
+        raise PosecovError(
+            f"{path}: not a model that ONNX Runtime can open (it is damaged, or something else); give {source}"
+        ) from None
     loaded = session.get_providers()
     if providers is not None:
         for provider in wanted:

@@ -121,7 +121,7 @@ def expanded(fields: Mapping[str, Any], header: Header) -> Pose:
         if several is not None and "permutations" not in several and "means" not in several:
             scatter = _symmetric(several["scatter"])
             full["components"] = {**several, "scatter": scatter, "permutations": header["permutations"]}
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise PosecovError(f"this is not a person of {FORMAT}: {type(error).__name__} {error}") from None
     return Pose.from_dict(full)
 
@@ -230,6 +230,8 @@ def _person(person: Followed, header: Header) -> dict[str, Any]:
 
 
 def _followed(fields: Mapping[str, Any], header: Header) -> Followed:
+    if not isinstance(fields, Mapping):
+        raise PosecovError(f"this is not a person of {FORMAT}")
     pose = expanded({name: value for name, value in fields.items() if name != "measured"}, header)
     measured = fields.get("measured", fields)
     measured = pose if measured is fields else None if measured is None else expanded(measured, header)
