@@ -3,10 +3,10 @@
     pip install -e ".[train,fuzz]"
     python tools/trust/fuzz_parsers.py [--parsers metadata boxes ...] [--seconds 120] [--seed 0] [--keep DIR]
 
-Each parser begins with the good files of `file_readers` and keeps what leads to places in posecov that nothing led to before. Half
-of the mutations know the format. Wrong is an exception other than PosecovError, a message that is not one printable line, 5 s for
-one input, or 2 GB. What broke something is kept under --keep. Exit code 0 when nothing did, 1 when something did, 2 when nothing
-could start.
+Each parser begins with the good files of `file_readers` and keeps what leads to places in posecov that nothing led to before.
+Half of the mutations know the format. Wrong is an exception other than PosecovError, a message that is not one printable
+line, 5 s for one input, or 2 GB. What broke something is kept under --keep. Exit code 0 when nothing did, 1 when something
+did, 2 when nothing could start.
 """
 
 import argparse

@@ -11,6 +11,7 @@ could start.
 
 import argparse
 import contextlib
+import importlib
 import json
 import mmap
 import os
@@ -45,6 +46,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="folder for inputs that broke something")
     options = parser.parse_args(arguments)
+    for module in ("learn.config", "learn.checkpoint", "learn.datasets", "detectors", "video.results", "video.reading"):
+        importlib.import_module(f"posecov.{module}")  # Once, not in every process.
     broke = False
     print(
         f"{'reader':14} {'cases':>6} " + " ".join(f"{name:>12}" for name in OUTCOMES) + f" {'slowest':>9} {'memory':>8}",
