@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from posecov.errors import PosecovError
+from posecov.plain import is_number
 
 PERSON = 1
 """Category of a person in COCO."""
@@ -136,22 +137,24 @@ _Row = tuple[str, Any, str]
 
 def _rows_of_csv(path: Path, text: str) -> list[_Row]:
     reader = csv.DictReader(text.splitlines(), skipinitialspace=True)
-    header = [name.strip() for name in reader.fieldnames or []]
-    reader.fieldnames = header
-    missing = [name for name in _COLUMNS if name not in header]
-    if missing:
-        raise PosecovError(f"{path}: its first line has no column {missing[0]!r}; it must be {','.join(_COLUMNS)}")
-    rows = []
-    for row in reader:
-        where = f"line {reader.line_num}"
-        if not row["image"]:
-            raise PosecovError(f"{path}: {where} names no picture")
-        values = [row[name] for name in _COLUMNS[1:]]
-        try:
-            rows.append((row["image"], [float(v) for v in values], where))
-        except (TypeError, ValueError):
-            raise PosecovError(f"{path}: {where} is not four numbers x, y, width, height") from None
-    return rows
+    try:
+        header = [name.strip() for name in reader.fieldnames or []]
+        reader.fieldnames = header
+        missing = [name for name in _COLUMNS if name not in header]
+        if missing:
+            raise PosecovError(f"{path}: its first line has no column {missing[0]!r}; it must be {','.join(_COLUMNS)}")
+        return [_row_of_csv(path, row, f"line {reader.line_num}") for row in reader]
+    except csv.Error as error:
+        raise PosecovError(f"{path}: line {reader.line_num + 1} cannot be read as CSV ({error})") from None
+
+
+def _row_of_csv(path: Path, row: Mapping[str, Any], where: str) -> _Row:
+    if not row["image"]:
+        raise PosecovError(f"{path}: {where} names no picture")
+    try:
+        return row["image"], [float(row[name]) for name in _COLUMNS[1:]], where
+    except (TypeError, ValueError):
+        raise PosecovError(f"{path}: {where} is not four numbers x, y, width, height") from None
 
 
 def _rows_of_json(path: Path, content: Any) -> list[_Row]:
@@ -222,10 +225,9 @@ def _rows_of_coco(path: Path, content: dict[str, Any]) -> list[_Row]:
 
 
 def _checked(path: Path, box: Any, where: str) -> np.ndarray:
-    # type, not isinstance: JSON's true is an int to Python.
-    numbers = isinstance(box, list) and len(box) == 4 and all(type(v) in (int, float) for v in box)
-    if not numbers or not np.isfinite(values := np.array(box, dtype=np.float64)).all():
+    if not isinstance(box, list) or len(box) != 4 or not all(is_number(value) for value in box):
         raise PosecovError(f"{path}: {where} is not four numbers x, y, width, height")
+    values = np.array(box, dtype=np.float64)
     if values[2] <= 0 or values[3] <= 0:
         raise PosecovError(f"{path}: {where} has no size; width and height must be positive")
     return values

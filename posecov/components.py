@@ -18,7 +18,8 @@ def checked(components: Mixture, degrees_of_freedom: float) -> Mixture:
     leads = (1,) if components.orders is not None else weights.shape
     if weights.ndim != 1 or means.shape != (len(weights), dimension) or scatter.shape != (*leads, dimension, dimension):
         raise PosecovError("the components of a pose must be one person's")
-    if not all(np.isfinite(array).all() for array in (weights, means, scatter)) or not (weights >= 0).all():
+    most = np.finfo(np.float32).max  # What is kept is float32.
+    if not all((abs(array) <= most).all() for array in (weights, means, scatter)) or not (weights >= 0).all():
         raise PosecovError("the components of a pose must be finite, with weights that are not negative")
     if abs(weights.sum() - 1) > 1e-5:
         raise PosecovError(f"the weights of a pose's components must sum to 1, not {weights.sum():g}")

@@ -1,7 +1,6 @@
 """Joints whose places are known, from the command line or a file: JSON."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 from posecov.boxes import matching_name, plain_name
 from posecov.errors import PosecovError
 from posecov.files import reason
+from posecov.plain import is_number
 
 _FORMS = (
     '{"joint": [x, y], ...} for one picture, {"a.jpg": {"joint": [x, y]}}, or a list of these for the people in the order of '
@@ -93,6 +93,4 @@ def _people(content: Any, source: str, where: str) -> list[Person]:
 
 
 def _is_place(value: Any) -> bool:
-    # type, not isinstance: JSON's true is an int to Python.
-    numbers = isinstance(value, list) and len(value) == 2 and all(type(number) in (int, float) for number in value)
-    return numbers and all(math.isfinite(number) for number in value)
+    return isinstance(value, list) and len(value) == 2 and all(is_number(number) for number in value)

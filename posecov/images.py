@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from posecov.errors import PosecovError
 
@@ -23,6 +23,20 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif",
 
 # Pillow's other readers are rare, slow or run foreign programs (EPS starts Ghostscript).
 _FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "WEBP", "TIFF", "GIF", "AVIF", "PPM")
+_STRIP = 4_000_000  # Pixels that are converted at once.
+_EXIF_ORIENTATION = 0x0112
+_TIFF_SIDES = (256, 257)
+# Rows and columns exchanged, then upside down, then mirrored.
+_FLIPS = {
+    1: (False, False, False),
+    2: (False, False, True),
+    3: (False, True, True),
+    4: (False, True, False),
+    5: (True, False, False),
+    6: (True, False, True),
+    7: (True, True, True),
+    8: (True, True, False),
+}
 _log = logging.getLogger(__name__)
 
 
@@ -76,6 +90,19 @@ def decode_image(content: bytes | bytearray, name: str, max_pixels: int = MAX_PI
     if not content:
         raise PosecovError(f"{name}: the file is empty; give a picture")
     return _read(BytesIO(content), name, max_pixels)
+
+
+def upright_size(path: Path) -> tuple[int, int]:
+    """Width and height of a picture as `read_image` returns it, from its header alone. Raises PosecovError as that does."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with _open(path, str(path), MAX_PIXELS) as image:
+            try:  # Pillow turns TIFFs itself, and may have exchanged these already.
+                width, height = (int(image.tag_v2[tag]) for tag in _TIFF_SIDES) if image.format == "TIFF" else image.size
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                raise PosecovError(f"{path}: cannot be read as a picture ({_reason(error)})") from None
+            # From 5 on, orientations lie on their side.
+            return (height, width) if _orientation(image, str(path)) >= 5 else (width, height)
 
 
 def pixels_of(image: Any) -> np.ndarray:
@@ -156,10 +183,18 @@ def _decode(name: str, image: Image.Image) -> np.ndarray:
     if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
         # Numbers without a known white: measurements rather than a picture.
         raise PosecovError(f"{name}: its pixels are 32-bit numbers; save it with 8 or 16 bits")
-    try:
-        image = ImageOps.exif_transpose(image)
-    except Exception:  # Cameras and editors write broken EXIF; the picture itself is whole.
-        _log.debug("%s: EXIF cannot be read, orientation ignored", name, exc_info=True)
+    # Strip by strip: converted as a whole, a large picture would be in memory five times.
+    pixels = np.empty((image.height, image.width, 3), dtype=np.uint8)
+    rows = max(1, _STRIP // image.width)
+    for top in range(0, image.height, rows):
+        pixels[top : top + rows] = _bgr(image.crop((0, top, image.width, min(top + rows, image.height))))
+    orientation = _orientation(image, name)
+    image.close()
+    return _turned(pixels, orientation)
+
+
+def _bgr(image: Image.Image) -> np.ndarray:
+    """(H, W, 3) of a decoded picture."""
     if image.mode.startswith("I"):
         # 16-bit grey; older versions of Pillow open such PNGs as 32-bit integers.
         grey = np.clip(np.round(np.asarray(image, dtype=np.float64) / 257), 0, 255).astype(np.uint8)
@@ -167,7 +202,24 @@ def _decode(name: str, image: Image.Image) -> np.ndarray:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image)
-    return np.ascontiguousarray(np.asarray(image.convert("RGB"))[:, :, ::-1])
+    return np.asarray(image.convert("RGB"))[:, :, ::-1]
+
+
+def _orientation(image: Image.Image, name: str) -> int:
+    """EXIF's, 1 to 8; 1 is upright."""
+    try:
+        found = image.getexif().get(_EXIF_ORIENTATION, 1)
+    except Exception:  # Cameras and editors write broken EXIF; the picture itself is whole.
+        _log.debug("%s: EXIF cannot be read, orientation ignored", name, exc_info=True)
+        return 1
+    return found if found in _FLIPS else 1
+
+
+def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """A picture as its EXIF orientation wants it shown."""
+    swap, vertical, horizontal = _FLIPS[orientation]
+    turned = pixels.transpose(1, 0, 2) if swap else pixels
+    return np.ascontiguousarray(turned[:: -1 if vertical else 1, :: -1 if horizontal else 1])
 
 
 def _too_large(name: str, max_pixels: int) -> PictureTooLarge:

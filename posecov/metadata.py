@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from posecov.errors import PosecovError
 from posecov.exchanges import Exchange, exchanges_from_plain, exchanges_to_plain
+from posecov.plain import is_file_name, is_number
 from posecov.skeleton import Skeleton
 
 KEY = "posecov"
@@ -15,6 +16,9 @@ KEY = "posecov"
 
 FORMAT = 2
 """Grows when an older posecov would read a file wrongly. Format 1 knew no exchanges; models without them are written as 1."""
+
+LARGEST_INPUT = 4096
+"""Pixels of a network's input at most, `posecov.detectors`' too: what a file says must not fill the memory."""
 
 _REQUIRED = ("name", "skeleton", "input_size", "pixel_mean", "pixel_std", "padding", "degrees_of_freedom")
 _FIELDS = {"format", *_REQUIRED, "exchanges", "description"}
@@ -73,7 +77,7 @@ class ModelMetadata:
         """
         try:
             fields = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise PosecovError(f"{source}: its posecov metadata is not valid JSON; export the model again") from None
         if not isinstance(fields, Mapping):
             raise PosecovError(f"{source}: its posecov metadata is not a JSON object; export the model again")
@@ -93,7 +97,7 @@ class ModelMetadata:
 
         def numbers(key: str, *, positive: bool) -> tuple[float, float, float]:
             values = fields[key]
-            if not isinstance(values, list) or len(values) != 3 or not all(_is_finite(v) for v in values):
+            if not isinstance(values, list) or len(values) != 3 or not all(is_number(v) for v in values):
                 wrong(f"{key!r} must be three numbers, one for each of R, G, B")
             if positive and min(values) <= 0:
                 wrong(f"{key!r} must be positive")
@@ -102,11 +106,13 @@ class ModelMetadata:
         name, size, padding, freedom = (fields[k] for k in ("name", "input_size", "padding", "degrees_of_freedom"))
         if not isinstance(name, str) or not name:
             wrong("'name' must be a text")
-        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-            wrong("'input_size' must be a positive whole number of pixels")
-        if not _is_finite(padding) or padding <= 0:
+        if not is_file_name(name):
+            wrong(f"'name' is {name!r}, which no file can be called; export the model again")
+        if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= LARGEST_INPUT:
+            wrong(f"'input_size' must be a whole number of pixels from 1 to {LARGEST_INPUT}")
+        if not is_number(padding) or padding <= 0:
             wrong("'padding' must be a positive number")
-        if freedom is not None and (not _is_finite(freedom) or freedom <= 2):
+        if freedom is not None and (not is_number(freedom) or freedom <= 2):
             wrong("'degrees_of_freedom' must be above 2, or null for the Gaussian")
         description = fields.get("description", {})
         if not isinstance(description, dict):
@@ -125,7 +131,3 @@ class ModelMetadata:
             ),
             description=description,
         )
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -20,6 +20,7 @@ import onnxruntime as ort
 
 from posecov.errors import PosecovError
 from posecov.metadata import KEY, ModelMetadata
+from posecov.onnx_file import Unusable, look_through
 
 BATCH = 16
 """Crops that go through the network at once; more does not make a CPU faster and needs more memory."""
@@ -97,7 +98,11 @@ class PoseModel:
         found = {name: np.empty((len(crops), *shape)) for name, shape in shapes.items()}
         for start in range(0, len(crops), batch):
             part = slice(start, start + batch)
-            outputs = self._session.run(list(shapes), {"image": self._input(crops[part])})
+            try:
+                outputs = self._session.run(list(shapes), {"image": self._input(crops[part])})
+            except Exception as error:  # ONNX Runtime raises a different class for every way in which a run can fail.
+                _log.debug("%s", self.path, exc_info=True)
+                raise PosecovError(f"{self.path}: cannot be run ({first_line(error)}); export the model again") from None
             for (name, target), output in zip(found.items(), outputs, strict=True):
                 if output.shape != target[part].shape or not np.isfinite(output).all():
                     raise PosecovError(
@@ -156,6 +161,7 @@ def open_session(
     providers: Sequence[str] | None,
     kind: str = "posecov model",
     source: str = "one that posecov exported",
+    beside: bool = False,
 ) -> ort.InferenceSession:
     """An .onnx file opened, as `PoseModel` and the detectors take it.
 
@@ -165,6 +171,7 @@ def open_session(
         providers: as for `PoseModel`.
         kind: what the file should be, for errors.
         source: where to have a good one from, for errors.
+        beside: whether its weights may be in other files, in its folder or below.
 
     Raises:
         PosecovError: the file is missing or cannot be opened, or a provider asked for does not load.
@@ -174,6 +181,10 @@ def open_session(
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "no such file"
         raise PosecovError(f"{path}: {what}; give a {kind} (.onnx)")
+    try:
+        look_through(path, beside)
+    except Unusable as error:
+        raise PosecovError(f"{path}: not a model that ONNX Runtime can open ({error}); give {source}") from None
     available = ort.get_available_providers()
     if providers is not None:
         wanted = [providers] if isinstance(providers, str) else list(providers)
@@ -189,6 +200,7 @@ def open_session(
         wanted = [_CUDA, _CPU] if _CUDA in available and _has_cuda_driver() else [_CPU]
     options = ort.SessionOptions()
     options.log_severity_level = _FATAL
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # Not its own, which nobody has looked through.
     if threads is not None:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -202,16 +214,22 @@ def open_session(
             session = ort.InferenceSession(str(path), sess_options=options, providers=wanted, enable_fallback=0)
     except Exception as error:  # ONNX Runtime raises a different class for every way in which a file can be wrong.
         _log.debug("%s", path, exc_info=True)
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         if wanted == [_CPU] or _names_bad_file(error):
             raise PosecovError(
                 f"{path}: not a model that ONNX Runtime can open{_known_reason(reason)}; give {source}"
             ) from None
         if providers is None:
-            return open_session(path, threads, [_CPU], kind, source)
+            return open_session(path, threads, [_CPU], kind, source, beside)
         raise PosecovError(f"{path}: could not be opened on {', '.join(wanted)} ({reason})") from None
     finally:
         ort.set_default_logger_severity(2)
+    try:
+        _ = session.get_modelmeta().custom_metadata_map, [v.name for v in (*session.get_inputs(), *session.get_outputs())]
+    except UnicodeDecodeError:
+        raise PosecovError(
+            f"{path}: not a model that ONNX Runtime can open (it is damaged, or something else); give {source}"
+        ) from None
     loaded = session.get_providers()
     if providers is not None:
         for provider in wanted:
@@ -222,12 +240,15 @@ def open_session(
     return session
 
 
+def first_line(error: Exception) -> str:
+    """Of what ONNX Runtime says."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def _known_reason(message: str) -> str:
     """Why a file does not open, in brackets, where ONNX Runtime's message says something that a user can mend."""
     if operator := re.search(r"(\S+)\(-?\d+\) is not a registered function|No Op registered for (\w+)", message):
         return f" (it needs the operator {operator[1] or operator[2]}, which ONNX Runtime does not have)"
-    if "External data path" in message or "external data" in message:
-        return " (part of it is in a second file, which must be beside it under its old name)"
     if "Protobuf parsing failed" in message:
         return " (it is damaged, or something else)"
     return ""

@@ -364,7 +364,7 @@ class Pose:
             several = fields.get("components")
             free = [point for point, name in zip(points, skeleton.keypoints, strict=True) if name not in known]
             components = None if several is None else components_from_plain(several, free, dof)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise PosecovError(f"this is not a pose: {type(error).__name__} {error}") from None
         return cls(np.array(points), covariance, skeleton, dof, box=box, known=known, components=components)
 
@@ -420,14 +420,17 @@ def law_of_poses(poses: Sequence[Pose]) -> law.Law | Mixture:
     return Mixture(weights, means, scatter, nu, first.orders)
 
 
+_LARGEST = float(np.finfo(np.float32).max)  # What is kept is float32.
+
+
 def _numbers(value: Any, shape: tuple[int, ...], what: str) -> np.ndarray:
     """A float64 copy with this shape and finite entries, or a PosecovError that says what is wrong."""
     try:
         array = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise PosecovError(f"{what} must be numbers of shape {shape}") from None
     if array.shape != shape:
         raise PosecovError(f"{what} must have shape {shape}, not {array.shape}")
-    if not np.isfinite(array).all():
+    if not (abs(array) <= _LARGEST).all():
         raise PosecovError(f"{what} must be finite")
     return array

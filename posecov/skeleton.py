@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from posecov import resources
 from posecov.errors import PosecovError
+from posecov.plain import is_number, read_yaml
 from posecov.suggest import nearest
+
+MAX_JOINTS = 1000
+"""A pose's covariance has four times the square of the number of joints."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,8 @@ class Skeleton:
         names = fields.get("keypoints")
         if not isinstance(names, list | tuple) or not names or not all(isinstance(n, str) for n in names):
             raise PosecovError(f"{source}: 'keypoints' must be a list of joint names")
+        if len(names) > MAX_JOINTS:
+            raise PosecovError(f"{source}: {len(names)} 'keypoints' are too many; at most {MAX_JOINTS} can be")
         if len(set(names)) != len(names):
             raise PosecovError(f"{source}: a joint name stands twice in 'keypoints'")
 
@@ -101,8 +106,10 @@ class Skeleton:
             raise PosecovError(f"{source}: a joint stands in two 'flip_pairs'")
         _check_sides(names, flips, source)
         sigmas = fields.get("oks_sigmas")
-        if sigmas is not None and (not isinstance(sigmas, list | tuple) or len(sigmas) != len(names)):
-            raise PosecovError(f"{source}: 'oks_sigmas' needs one number for each of the {len(names)} joints")
+        if sigmas is not None:
+            each = isinstance(sigmas, list | tuple) and len(sigmas) == len(names)
+            if not each or not all(is_number(sigma) and sigma > 0 for sigma in sigmas):
+                raise PosecovError(f"{source}: 'oks_sigmas' needs one positive number for each of the {len(names)} joints")
         torso = pairs("torso")
         return cls(
             name=str(fields.get("name", "custom")),
@@ -154,8 +161,4 @@ def load_skeleton(name_or_path: str | Path) -> Skeleton:
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
         path = resources.find(f"configs/skeletons/{name_or_path}.yaml")
-    try:
-        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise PosecovError(f"{path}: cannot read this skeleton ({str(error).splitlines()[0]})") from None
-    return Skeleton.from_dict(fields, source=str(path))
+    return Skeleton.from_dict(read_yaml(path, "skeleton"), source=str(path))

@@ -15,11 +15,14 @@ from posecov.detectors.layouts import LAYOUTS, Layout, person_class, recognise, 
 from posecov.detectors.preparation import Fit, place, prepare
 from posecov.errors import PosecovError
 from posecov.images import pixels_of
-from posecov.model import open_session
+from posecov.metadata import LARGEST_INPUT
+from posecov.model import first_line, open_session
 
 OVERLAP = 0.5
 """Intersection over union from which two boxes are one person, where the network does not decide that itself."""
 
+_MOST_PICTURES = 64  # That a network may want at once.
+_LONGEST_TEXT = 100_000  # Of what a file says about its classes.
 _OTHERS = ("orig_target_sizes", "pixel_mask")  # Inputs besides the picture.
 _PERSON = ("person", "people", "human", "pedestrian")
 _SAY_CLASS = "say which one is a person (class_index=, --person-class)"
@@ -85,7 +88,7 @@ class PersonDetector:
         if layout is not None and layout not in LAYOUTS:
             raise PosecovError(f"no layout of detectors is called {layout!r}; known are {', '.join(LAYOUTS)}")
         self.path, self.threshold, self.overlap = Path(path), float(threshold), float(overlap)
-        self._session = open_session(self.path, threads, providers, "detector", "an export of a detector")
+        self._session = open_session(self.path, threads, providers, "detector", "an export of a detector", beside=True)
         self.providers: list[str] = self._session.get_providers()
         metadata = self._session.get_modelmeta().custom_metadata_map
         self.names = _class_names(metadata.get("names", ""))
@@ -162,6 +165,10 @@ class PersonDetector:
         self._count = picture.shape[0] if self._batched and isinstance(picture.shape[0], int) else 1
         height, width = (side if isinstance(side, int) else None for side in picture.shape[-2:])
         self._fixed = (height, width)
+        if max(height or 1, width or 1) > LARGEST_INPUT or not 1 <= self._count <= _MOST_PICTURES or 0 in self._fixed:
+            raise PosecovError(
+                f"{self.path}: takes {_in_words(picture.shape)}, which is no size for pictures; give another export"
+            )
         self._others = {i.name: i for i in inputs if i is not picture}
         for name, other in self._others.items():
             if name not in _OTHERS:
@@ -187,8 +194,8 @@ class PersonDetector:
             found = self._session.run(None, feed)
         except Exception as error:  # ONNX Runtime raises a different class for every way in which a run can fail.
             _log.debug("%s", self.path, exc_info=True)
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise PosecovError(f"{self.path}: does not run on a picture of {width} x {height} pixels ({reason})") from None
+            said = f"{self.path}: does not run on a picture of {width} x {height} pixels ({first_line(error)})"
+            raise PosecovError(said) from None
         names = (output.name for output in self._session.get_outputs())
         return {name: value for name, value in zip(names, found, strict=True) if isinstance(value, np.ndarray)}
 
@@ -220,7 +227,7 @@ class PersonDetector:
 def _class_names(text: str) -> dict[int, str]:
     """Names of classes by index, from what exporters write: a dictionary or a list in Python's or JSON's notation."""
     try:
-        found = ast.literal_eval(text)
+        found = ast.literal_eval(text[:_LONGEST_TEXT])
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return {}
     if isinstance(found, list | tuple):
@@ -229,17 +236,18 @@ def _class_names(text: str) -> dict[int, str]:
         return {}
     try:
         return {int(index): str(name) for index, name in found.items()}
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return {}
 
 
 def _longer_side(text: str) -> int | None:
     """Of the input for which a file was exported, from the metadata of Ultralytics."""
     try:
-        sides = ast.literal_eval(text)
-        return max(int(side) for side in (sides if isinstance(sides, list | tuple) else [sides])) or None
-    except (ValueError, SyntaxError, TypeError):
+        sides = ast.literal_eval(text[:_LONGEST_TEXT])
+        side = max(int(side) for side in (sides if isinstance(sides, list | tuple) else [sides]))
+    except (ValueError, SyntaxError, TypeError, OverflowError, MemoryError, RecursionError):
         return None
+    return side if 0 < side <= LARGEST_INPUT else None
 
 
 def _three(value: float | Sequence[float] | None, above: float = -np.inf) -> tuple[float, ...] | None:

@@ -46,7 +46,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         facts = json.loads(header["posecov"])
         version = facts["format"]
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError):
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError):
         raise PosecovError(f"{path}: not a posecov checkpoint, or a damaged one") from None
     if version != FORMAT:
         raise PosecovError(f"{path}: checkpoint format {version}, this posecov reads {FORMAT}; a newer posecov is needed")

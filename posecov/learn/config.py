@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-import yaml
 
 from posecov.errors import PosecovError
 from posecov.learn.augment import AugmentConfig
@@ -16,6 +15,7 @@ from posecov.learn.covariance_head import FORMS
 from posecov.learn.losses import loss_named
 from posecov.learn.model import ModelConfig
 from posecov.learn.upgrades import RENAMED, upgraded_settings
+from posecov.plain import is_file_name, read_yaml
 from posecov.suggest import nearest
 
 MEAN_HEADS = ("frozen", "trained", "fresh")
@@ -245,6 +245,7 @@ def check(config: TrainConfig) -> None:
     """Refuse settings that would fail hours later. Raises PosecovError that names the first wrong one."""
     data, mean, pseudo, covariance = config.data, config.mean, config.pseudo_labels, config.covariance
     rules = [
+        ("name", config.name, is_file_name(config.name), "a name that a folder can have"),
         ("seed", config.seed, config.seed >= 0, "not negative"),
         ("threads", config.threads, config.threads >= 0, "not negative"),
         ("workers", config.workers, config.workers >= 0, "not negative"),
@@ -330,14 +331,7 @@ def load_config(path: Path | str, of_a_run: bool = False) -> TrainConfig:
     Raises:
         PosecovError: the file is not one.
     """
-    try:
-        fields = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a text file"
-        raise PosecovError(f"{path}: cannot read this configuration ({reason})") from None
-    except yaml.YAMLError as error:
-        raise PosecovError(f"{path}: not YAML ({' '.join(str(error).split())[:160]})") from None
-    fields = fields or {}
+    fields = read_yaml(Path(path), "configuration") or {}
     return TrainConfig.from_dict(upgraded_settings(fields) if of_a_run and isinstance(fields, dict) else fields, str(path))
 
 
@@ -399,7 +393,7 @@ def _typed(default: Any, value: Any, where: str) -> Any:
         # YAML reads 1e-3, without a point, as text.
         try:
             return float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             pass
     elif type(value) is type(default):
         return value

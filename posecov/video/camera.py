@@ -13,7 +13,7 @@ import numpy as np
 
 from posecov.errors import PosecovError
 from posecov.video.frames import Frame
-from posecov.video.reading import is_url
+from posecov.video.reading import Film, is_url
 
 TIME_BASE = Fraction(1, 1000)
 """Seconds of a tick of a camera's frames."""
@@ -48,6 +48,8 @@ class Camera:
         quiet_opencv()
         if not source.isdigit() and not is_url(source) and not Path(source).exists():
             raise PosecovError(f"{source}: no such file; give the number of a camera (0), a film or a URL")
+        if not source.isdigit() and not is_url(source) and Path(source).is_file():
+            Film(source).close()  # Refuses what is no film, such as a list that would open further files.
         self._capture = cv2.VideoCapture(int(source) if source.isdigit() else source)
         if not self._capture.isOpened():
             what = f"camera {source}" if source.isdigit() else source

@@ -25,6 +25,13 @@ UNFINISHED = ".part"
 
 _SECONDS_TO_OPEN, _SECONDS_TO_READ = 10.0, 10.0  # Of a URL that does not answer.
 _RATE = Fraction(25)  # Where a film does not say how fast it is.
+# FFmpeg's other formats are rare, or lists that open further files, wherever these may be.
+_CONTAINERS = ",".join(
+    (
+        *("mov", "matroska", "avi", "mpeg", "mpegvideo", "mpegts", "asf", "flv", "ogg", "mjpeg", "mjpeg_2000", "gif", "apng"),
+        *("h264", "hevc", "m4v", "ivf", "obu", "yuv4mpegpipe", "nut", "mxf", "dv", "wtv", "rm"),
+    )
+)
 _log = logging.getLogger(__name__)
 
 
@@ -232,8 +239,9 @@ def _open(source: str) -> Any:
         except (OSError, ValueError) as error:
             raise PosecovError(f"{source}: cannot be read ({reason(error)})") from None
         source = str(path.absolute())  # FFmpeg takes what stands before a colon for a protocol.
+    options = {} if is_url(source) else {"format_whitelist": _CONTAINERS}
     try:
-        return av.open(source, timeout=(_SECONDS_TO_OPEN, _SECONDS_TO_READ))
+        return av.open(source, timeout=(_SECONDS_TO_OPEN, _SECONDS_TO_READ), options=options)
     except (av.FFmpegError, OSError, ValueError) as error:
         what = "cannot be opened" if is_url(source) else "not a film that can be read, or cut short"
         raise PosecovError(f"{source}: {what} ({reason(error)}); give a film such as MP4, MOV, MKV or AVI") from None

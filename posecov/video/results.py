@@ -121,7 +121,7 @@ def expanded(fields: Mapping[str, Any], header: Header) -> Pose:
         if several is not None and "permutations" not in several and "means" not in several:
             scatter = _symmetric(several["scatter"])
             full["components"] = {**several, "scatter": scatter, "permutations": header["permutations"]}
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise PosecovError(f"this is not a person of {FORMAT}: {type(error).__name__} {error}") from None
     return Pose.from_dict(full)
 
@@ -148,7 +148,7 @@ def read_results(path: str | Path) -> tuple[Header, Iterator[FrameResult]]:
                     raise PosecovError(f"line {number + 2} is of frame {fields['frame']}, not {number}")
                 people = [_followed(person, header) for person in fields["people"]]
                 yield FrameResult(number, float(fields["time"]), people, bool(fields.get("damaged", False)))
-            except (KeyError, TypeError, ValueError, PosecovError) as error:
+            except (KeyError, TypeError, ValueError, OverflowError, PosecovError) as error:
                 raise PosecovError(f"{path}: damaged at line {number + 2} ({error})") from None
 
     return header, frames()
@@ -161,7 +161,10 @@ def people_in(path: Path) -> tuple[list[int], int]:
     count = 0
     for fields, _ in itertools.islice(_whole_lines(path), 1, None):
         count += 1
-        ids.update(int(person["id"]) for person in fields["people"])
+        try:
+            ids.update(int(person["id"]) for person in fields["people"])
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise PosecovError(f"{path}: damaged at line {count + 1} ({type(error).__name__} {error})") from None
     return sorted(ids), count
 
 
@@ -227,6 +230,8 @@ def _person(person: Followed, header: Header) -> dict[str, Any]:
 
 
 def _followed(fields: Mapping[str, Any], header: Header) -> Followed:
+    if not isinstance(fields, Mapping):
+        raise PosecovError(f"this is not a person of {FORMAT}")
     pose = expanded({name: value for name, value in fields.items() if name != "measured"}, header)
     measured = fields.get("measured", fields)
     measured = pose if measured is fields else None if measured is None else expanded(measured, header)
@@ -242,7 +247,7 @@ def _whole_lines(path: Path) -> Iterator[tuple[Any, int]]:
                 end += len(line)
                 try:
                     fields = json.loads(line) if line.endswith(b"\n") else None
-                except ValueError:
+                except (ValueError, RecursionError):
                     fields = None
                 if fields is None:
                     return

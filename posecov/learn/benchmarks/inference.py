@@ -22,7 +22,7 @@ def measure(weights: Path, threads: int = 1, repeats: int = 150) -> dict[str, fl
         PosecovError: not a readable model.
     """
     try:
-        proto = onnx.load(str(weights))
+        proto = onnx.load(str(weights), load_external_data=False)
     except Exception as error:  # protobuf and the file system raise many kinds
         raise PosecovError(f"{weights}: not a readable ONNX file ({str(error).splitlines()[0][:120]})") from None
     size = next(i for i in proto.graph.input if i.name == "image").type.tensor_type.shape.dim[-1].dim_value

@@ -12,6 +12,7 @@ from posecov.learn.datasets.pictures import Pictures
 from posecov.learn.datasets.points import bad_joints
 from posecov.learn.datasets.problems import Problems
 from posecov.learn.datasets.record import Reading, Record, make_record
+from posecov.plain import is_number
 
 # Pixels that a joint may lie outside: some tools count pixel edges, not centres.
 _SLACK = 1.0
@@ -50,7 +51,7 @@ def read_coco(path: Path | str, images: Path | str, problems: Problems, source: 
             problems.add(where, "is there twice; give every annotation an id of its own")
             continue
         seen.add(identity)
-        if annotation.get("iscrowd") or annotation.get("category_id") not in categories or "keypoints" not in annotation:
+        if annotation.get("iscrowd") or _key(annotation.get("category_id")) not in categories or "keypoints" not in annotation:
             continue
         record = _record(f"{source}/{identity}", annotation, joints, where, listed, pictures, problems)
         if record is not None:
@@ -106,7 +107,7 @@ def _record(
 
 def _area(value: Any) -> float:
     """Of the outline; files of one's own often have none, or 0."""
-    return float(value) if type(value) in (int, float) and 0 < value < float("inf") else float("nan")
+    return float(value) if is_number(value) and value > 0 else float("nan")
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -156,4 +157,7 @@ def _numbers(values: Any, count: int) -> np.ndarray | None:
     # type, not isinstance: JSON's true is an int to Python. None is what some tools write for a joint without a place.
     if not isinstance(values, list) or len(values) != count or any(type(v) not in (int, float) for v in values):
         return None
-    return np.array(values, dtype=np.float64)
+    try:
+        return np.array(values, dtype=np.float64)
+    except OverflowError:  # An int beyond all floats.
+        return None

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-import scipy.io
 
 from posecov.errors import PosecovError
+from posecov.learn.datasets.matlab_files import load_variable
 from posecov.learn.datasets.problems import Problems
 from posecov.learn.datasets.record import MIN_LABELLED, Record, make_record
 
@@ -74,14 +74,11 @@ def read_lspet(root: Path | str, problems: Problems | None = None) -> list[Recor
 def _load_joints(path: Path, shape: tuple[int | None, ...]) -> np.ndarray:
     if not path.is_file():
         raise PosecovError(f"{path}: not found; the data root must hold joints.mat and images/")
-    try:
-        joints = scipy.io.loadmat(str(path), variable_names=["joints"])["joints"]
-    except KeyError:
-        raise PosecovError(f"{path}: holds no variable 'joints'; is it the data set's own file?") from None
-    except Exception as error:  # scipy raises many kinds on a damaged file
-        raise PosecovError(f"{path}: not a readable MATLAB file ({str(error).splitlines()[0][:120]})") from None
+    joints = load_variable(path, "joints")
+    if joints is None:
+        raise PosecovError(f"{path}: holds no variable 'joints'; is it the data set's own file?")
     fits = joints.ndim == len(shape) and all(want in (None, have) for want, have in zip(shape, joints.shape, strict=True))
-    if not fits or not np.issubdtype(joints.dtype, np.number):
+    if not fits or joints.dtype.kind not in "iuf":
         raise PosecovError(f"{path}: 'joints' has shape {joints.shape}, expected {shape} (None = any)")
     return joints.astype(np.float64)
 

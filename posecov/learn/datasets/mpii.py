@@ -30,6 +30,8 @@ VALIDATION_FILES = ("annot/valid.json", "valid.json", "annot/valid.h5", "pose_hg
 # validation people for whom the HDF5 file has the former and the CSV the latter, 96 % agree to 0.001.
 _HEAD_SIZE_PER_LENGTH = 0.75
 
+_MAX_TABLE = 2**27  # Bytes of a table of an HDF5 file; MPII's have less than 10 MB.
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -170,11 +172,13 @@ def _json_entries(path: Path, problems: Problems) -> Iterator[Entry]:
             points = np.array(person["joints"], dtype=np.float64)
             labelled = np.array(person["joints_vis"], dtype=np.float64) > 0
             picture = person["image"]
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             problems.add(f"{path}, {where}", "has no image, joints and joints_vis, in numbers")
             continue
         if points.shape != (16, 2) or labelled.shape != (16,):
-            problems.add(f"{path}, {where}", f"has {len(points)} joints and {len(labelled)} joints_vis, not MPII's 16")
+            problems.add(
+                f"{path}, {where}", f"its joints are {points.shape} and its joints_vis {labelled.shape}, not MPII's 16"
+            )
             continue
         head = None if heads is None else heads[number - 1]
         yield Entry(where, picture, points, labelled, np.zeros(16, dtype=bool), None, head)
@@ -187,23 +191,46 @@ def _hdf5_entries(path: Path, _: Problems) -> Iterator[Entry]:
         raise PosecovError(f"{path}: reading HDF5 takes h5py; pip install h5py") from None
     try:
         with h5py.File(path) as file:
-            tables = {name: file[name][:] for name in ("imgname", "part", "visible", "index", "person")}
-            sizes = file["normalize"][:] if "normalize" in file else np.full(len(tables["part"]), np.nan)
-    except (OSError, KeyError) as error:
-        raise PosecovError(f"{path}: not an HDF5 file of MPII's people ({error})") from None
+            tables = {name: _table(file, name) for name in ("imgname", "part", "visible", "index", "person")}
+            sizes = _table(file, "normalize") if "normalize" in file else np.full(len(tables["part"]), np.nan)
+    except Exception as error:  # h5py raises many kinds on a damaged file.
+        why = str(error).partition("\n")[0] or type(error).__name__
+        raise PosecovError(f"{path}: not an HDF5 file of MPII's people ({why})") from None
     count = len(tables["part"])
-    if any(len(table) != count for table in tables.values()) or tables["part"].shape[1:] != (16, 2):
+    shapes = {"part": (16, 2), "visible": (16,), "index": (), "person": ()}
+    numbers = [*(tables[name] for name in shapes), sizes]
+    fits = all(tables[name].shape == (count, *shape) for name, shape in shapes.items())
+    if not fits or tables["imgname"].shape[:1] != (count,) or sizes.shape != (count,):
         raise PosecovError(f"{path}: its tables must have one row a person and 16 joints")
+    named = tables["imgname"].dtype.kind == "S" or tables["imgname"].ndim == 2
+    if not named or any(table.dtype.kind not in "iufb" for table in numbers):
+        raise PosecovError(f"{path}: its tables must be numbers, and imgname texts")
+    ids = np.stack([tables["index"], tables["person"]], axis=1).astype(np.float64)
+    if not np.isfinite(ids).all():
+        raise PosecovError(f"{path}: its index and person must be whole numbers")
     for row in range(count):
         points, visible = tables["part"][row].astype(np.float64), tables["visible"][row] > 0
         picture = tables["imgname"][row]
         # Older files store names as rows of character codes.
-        letters = picture if isinstance(picture, bytes) else bytes(np.asarray(picture, dtype=np.uint8).tolist())
+        letters = picture if isinstance(picture, bytes) else np.asarray(picture).astype(np.uint8).tobytes()
         # What has no label lies at 0, 0; what lies elsewhere and is not visible is occluded.
         labelled = ~(points == 0).all(axis=1)
-        person = (int(tables["index"][row]), int(tables["person"][row]))
+        person = (int(ids[row, 0]), int(ids[row, 1]))
         name = letters.decode("utf-8", "replace").rstrip("\0")
         yield Entry(f"row {row}", name, points, labelled, ~visible, person, None, float(sizes[row]))
+
+
+def _table(file: Any, name: str) -> np.ndarray:
+    """A table of an HDF5 file, whose content is in that file and is no larger than MPII's could be."""
+    import h5py
+
+    link = file.get(name, getlink=True)
+    table = file[name] if isinstance(link, h5py.HardLink) else None
+    if not isinstance(table, h5py.Dataset) or table.external or table.is_virtual:
+        raise ValueError(f"{name} is not a table in this file")
+    if table.nbytes > _MAX_TABLE or table.dtype.hasobject:
+        raise ValueError(f"{name} is {table.shape} {table.dtype}, not a table of MPII's people")
+    return np.atleast_1d(table[()])
 
 
 def _matlab_entries(path: Path, problems: Problems) -> Iterator[Entry]:

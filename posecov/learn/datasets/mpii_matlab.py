@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.io
 
 from posecov.errors import PosecovError
+from posecov.learn.datasets.matlab_files import load_variable
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,12 @@ def read_release(path: Path) -> Iterator[Person]:
     Raises:
         PosecovError: the file holds no such structure.
     """
-    release: Any = _load(path, "RELEASE").get("RELEASE")
+    release: Any = load_variable(path, "RELEASE", struct_as_record=False, squeeze_me=True)
     if not hasattr(release, "annolist") or not hasattr(release, "img_train"):
         raise PosecovError(f"{path}: holds no RELEASE with annolist and img_train; is it MPII's own file?")
     train = np.atleast_1d(release.img_train)
+    if train.ndim != 1 or train.dtype.kind not in "iufb":
+        raise PosecovError(f"{path}: img_train is not a row of numbers; is it MPII's own file?")
     pictures = _items(release.annolist)
     if len(train) != len(pictures):
         raise PosecovError(f"{path}: annolist has {len(pictures)} pictures, img_train {len(train)}")
@@ -48,16 +50,15 @@ def read_release(path: Path) -> Iterator[Person]:
             continue
         for rect, person in enumerate(_items(getattr(picture, "annorect", None)), start=1):
             points = [
-                (int(point.id), float(point.x), float(point.y), _visible(point))
+                point
                 for annotated in _items(getattr(person, "annopoints", None))
-                for point in _items(getattr(annotated, "point", None))
-                if all(np.size(getattr(point, field, ())) == 1 for field in ("id", "x", "y"))
+                for point in map(_point, _items(getattr(annotated, "point", None)))
+                if point is not None
             ]
             if points:
                 name = getattr(getattr(picture, "image", None), "name", "")
-                corners: list[Any] = [getattr(person, field, ()) for field in ("x1", "y1", "x2", "y2")]
-                known = all(np.size(corner) == 1 for corner in corners)
-                head = np.array([float(corner) for corner in corners]) if known else None
+                corners = [_number(getattr(person, field, None)) for field in ("x1", "y1", "x2", "y2")]
+                head = None if None in corners else np.array(corners, dtype=np.float64)
                 yield Person(image, rect, name, points, head)
 
 
@@ -69,18 +70,12 @@ def read_head_boxes(path: Path, count: int) -> np.ndarray | None:
     """
     if not path.is_file():
         return None
-    boxes = np.asarray(_load(path, "headboxes_src").get("headboxes_src", ()))
+    boxes = load_variable(path, "headboxes_src", squeeze_me=True)
+    boxes = np.asarray(() if boxes is None else boxes)
     boxes = boxes[..., None] if boxes.shape == (2, 2) else boxes
-    if boxes.shape != (2, 2, count):
+    if boxes.shape != (2, 2, count) or boxes.dtype.kind not in "iuf":
         raise PosecovError(f"{path}: headboxes_src has shape {boxes.shape}, expected (2, 2, {count}); is it of another split?")
     return boxes.reshape(4, count).T.astype(np.float64)
-
-
-def _load(path: Path, variable: str) -> dict[str, Any]:
-    try:
-        return scipy.io.loadmat(str(path), struct_as_record=False, squeeze_me=True, variable_names=[variable])
-    except Exception as error:  # scipy raises many kinds on a damaged file
-        raise PosecovError(f"{path}: not a readable MATLAB file ({str(error).splitlines()[0][:120]})") from None
 
 
 def _items(value: Any) -> list[Any]:
@@ -89,7 +84,22 @@ def _items(value: Any) -> list[Any]:
     return [item for item in several if hasattr(item, "_fieldnames")]
 
 
+def _point(point: Any) -> tuple[int, float, float, bool] | None:
+    joint, x, y = (_number(getattr(point, field, None)) for field in ("id", "x", "y"))
+    if joint is None or not joint.is_integer() or x is None or y is None:
+        return None
+    return int(joint), x, y, _visible(point)
+
+
+def _number(value: Any) -> float | None:
+    """A MATLAB scalar; None for anything else."""
+    array = np.asarray(value)
+    if array.size != 1 or array.dtype.kind not in "iufb":
+        return None
+    return float(array.item())
+
+
 def _visible(point: Any) -> bool:
     # A number, a digit as text, or empty for the head's two joints, which are always seen.
     value = getattr(point, "is_visible", 1)
-    return np.size(value) == 0 or str(np.asarray(value).item()) not in ("0", "0.0", "False")
+    return np.size(value) != 1 or str(np.asarray(value).item()) not in ("0", "0.0", "False")

@@ -3,11 +3,10 @@
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from PIL import Image
-
+from posecov.errors import PosecovError
+from posecov.files import reason
+from posecov.images import upright_size
 from posecov.learn.datasets.problems import Problems
-
-_EXIF_ORIENTATION = 0x0112
 
 
 class Pictures:
@@ -48,8 +47,11 @@ class Pictures:
         if relative.is_absolute() or PureWindowsPath(name).drive or ".." in relative.parts:
             return None, f"picture {name!r} leads out of {self.folder}; name it relative to that folder"
         path = self.folder / relative
-        if not path.is_file():
-            return None, f"picture {path} is missing"
+        try:
+            if not path.is_file():
+                return None, f"picture {path} is missing"
+        except OSError as error:  # A name too long, no permission for the folder.
+            return None, f"picture {path} cannot be read ({reason(error)})"
         if not path.resolve().is_relative_to(self._root):
             return None, f"picture {path} is a link out of {self.folder}; put the picture itself there"
         return path, ""
@@ -58,11 +60,8 @@ class Pictures:
 def picture_size(path: Path) -> tuple[int, int] | None:
     """Width and height of a picture, turned as its EXIF orientation says, from its header; None when it is not a picture."""
     try:
-        with Image.open(path) as picture:
-            width, height = picture.size
-            # From 5 on, orientations lie on their side.
-            return (height, width) if picture.getexif().get(_EXIF_ORIENTATION, 1) >= 5 else (width, height)
-    except Exception:  # Pillow raises many kinds on a damaged file
+        return upright_size(path)
+    except PosecovError:
         return None
 
 

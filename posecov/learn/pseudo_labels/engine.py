@@ -118,7 +118,7 @@ class Streamed:
 
     def open(self, name: str) -> np.ndarray:
         """``index``, ``weight`` or ``roots``, mapped into memory, read only."""
-        return np.load(self.folder / f"{name}.npy", mmap_mode="r")
+        return np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
 
 
 def stream_pseudo_labels(
@@ -203,7 +203,7 @@ def _search(part: Path, features: np.ndarray, recipe: Recipe, queries: np.ndarra
 
 def _weigh(part: Path, values: np.ndarray, recipe: Recipe, rows: int, store_roots: bool) -> dict[str, Any]:
     """``weight.npy`` and ``roots.npy`` from the neighbours."""
-    temperature = temperature_for(np.load(part / "squared.npy", mmap_mode="r"), recipe.effective)
+    temperature = temperature_for(np.load(part / "squared.npy", mmap_mode="r", allow_pickle=False), recipe.effective)
     table = Everybody(values, recipe.centred, recipe.pooled)
     step = next(chunks(rows, recipe.k, table.size)).stop
     with RowFile(part / "weight.npy", (rows, recipe.k), np.float32) as weights:
@@ -262,5 +262,5 @@ def _facts(folder: Path) -> dict[str, Any] | None:
     try:
         facts = json.loads((folder / _FACTS).read_text())
         return facts if isinstance(facts, dict) and "key" in facts else None
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None

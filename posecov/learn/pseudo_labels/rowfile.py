@@ -63,4 +63,4 @@ class RowFile:
 
 def read_rows(path: Path, start: int, stop: int) -> np.ndarray:
     """Rows of a finished .npy file, copied, so that the map does not stay in memory."""
-    return np.array(np.load(path, mmap_mode="r")[start:stop])
+    return np.array(np.load(path, mmap_mode="r", allow_pickle=False)[start:stop])

@@ -59,7 +59,7 @@ def read_model(path: Path) -> ModelProto:
     if not path.is_file():
         raise PosecovError(f"{path}: no such file; give a posecov model (.onnx)")
     try:
-        model = onnx.load(str(path))
+        model = onnx.load(str(path), load_external_data=False)
     except Exception as error:  # protobuf and the file system raise many kinds
         raise PosecovError(f"{path}: not a readable ONNX file ({(str(error) or 'empty').splitlines()[0][:120]})") from None
     text = next((entry.value for entry in model.metadata_props if entry.key == KEY), None)
