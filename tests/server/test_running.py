@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -234,6 +235,22 @@ def test_more_connections_than_there_may_be(port, content):
         except (AssertionError, TypeError):
             assert time.monotonic() < end
             time.sleep(0.1)
+
+
+def test_clients_that_have_gone_before_they_are_turned_away_are_no_error(estimator, content, caplog):
+    server, listener = prepare(create_app(estimator, LIMITS), "127.0.0.1", 0, LIMITS)
+    port = listener.getsockname()[1]
+    for _ in range(LIMITS.max_connections + 1):  # As many as may wait for a server that does not run yet.
+        with connect(port) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        assert_up(port, content)
+    finally:
+        server.should_exit = True
+        thread.join(20)
+    assert [record.getMessage() for record in caplog.records] == []
 
 
 def test_a_reader_that_does_not_read_is_cut_off(port):
