@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -241,8 +240,7 @@ def test_clients_that_have_gone_before_they_are_turned_away_are_no_error(estimat
     server, listener = prepare(create_app(estimator, LIMITS), "127.0.0.1", 0, LIMITS)
     port = listener.getsockname()[1]
     for _ in range(LIMITS.max_connections + 1):  # As many as may wait for a server that does not run yet.
-        with connect(port) as connection:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connect(port).close()
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
