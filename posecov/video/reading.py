@@ -27,6 +27,7 @@ UNFINISHED = ".part"
 
 _SECONDS_TO_OPEN, _SECONDS_TO_READ = 10.0, 10.0  # Of a URL that does not answer.
 _RATE = Fraction(25)  # Where a film does not say how fast it is.
+_SIDE_DATA: Any = SideDataContainer  # Of a frame, which its types do not say.
 _log = logging.getLogger(__name__)
 
 
@@ -197,7 +198,7 @@ class Film:
             size = f"{frame.width} x {frame.height}"
             raise PosecovError(f"{self.source}: frames of {size} pixels are too small; a side must have at least {MIN_SIDE}")
         # Asked for its own side data, a frame would refer to itself, and stay in memory until the garbage is collected.
-        matrix = SideDataContainer(frame).get("DISPLAYMATRIX")
+        matrix = _SIDE_DATA(frame).get("DISPLAYMATRIX")
         image = self._reformatter.reformat(frame, format="bgr24").to_ndarray()
         return image if matrix is None else turned(image, np.frombuffer(bytes(matrix), dtype="=i4"))
 

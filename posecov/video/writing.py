@@ -75,7 +75,9 @@ class FilmWriter:
         if even.shape[:2] != (context.height, context.width):
             even = cv2.resize(even, (context.width, context.height), interpolation=cv2.INTER_AREA)
         frame = av.VideoFrame.from_ndarray(even, format="bgr24")
-        frame = self._reformatter.reformat(frame, format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
+        frame = self._reformatter.reformat(
+            frame, format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+        )
         frame.pts, frame.time_base = ticks, self._time_base
         self._mux(frame)
 

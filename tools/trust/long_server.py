@@ -4,8 +4,8 @@
     python tools/trust/long_server.py --out DIR --requests 20000
 
 Every good request must get the answer that the library gives for the same picture; every bad one the status that the README
-says, or a closed connection where HTTP itself is broken (`server_load`). From time to time thousands of connections are opened at
-once; until they are gone good requests may be told 503, or be cut off, and are repeated. In the end nothing may be held, no
+says, or a closed connection where HTTP itself is broken (`server_load`). From time to time thousands of connections are opened
+at once; until they are gone good requests may be told 503, or be cut off, and are repeated. In the end nothing may be held, no
 handle and no thread be left over, nothing stand in the server's log, and SIGTERM end it with exit code 0. With ``--requests``
 eight clients send nothing but good requests on small pictures. ``DIR`` has ``memory.csv``, ``memory.png`` and ``counts.csv``.
 Exit code 1 when anything is not as it must.
@@ -262,14 +262,14 @@ def main(arguments: Sequence[str]) -> int:
     write_samples(folder / "memory.csv", samples)
     rows = ["what,count", *(f'"{name}",{count}' for name, count in sorted(load.counts.items()))]
     write_atomic(folder / "counts.csv", ("\n".join(rows) + "\n").encode())
-    kinds_asked = len([name for name in load.counts if not name.startswith(("good", "warm-up"))])
-    strange = sum(count for name, count in load.counts.items() if not name.startswith(("good", "warm-up")))
-    print(f"{minutes:.1f} minutes: {load.good} good answers, {strange} bad requests of {kinds_asked} kinds, {load.repeated} repeated")
+    strange = [count for name, count in load.counts.items() if not name.startswith("good")]
+    print(f"{minutes:.1f} minutes: {load.good} good answers, {load.repeated} repeated")
+    print(f"{sum(strange)} strange requests of {len(strange)} kinds")
     for verdict in judge(samples, counts=plain):
         print(verdict)
         wrong += [] if verdict.flat else [f"{verdict.what} is not flat"]
     what = f"{options.requests} requests" if plain else f"{minutes:.0f} minutes of good and bad requests"
-    plot_samples(folder / "memory.png", samples, f"posecov serve, {what}", "good requests answered")
+    plot_samples(folder / "memory.png", samples, f"posecov serve, {what}")
     for said in wrong[:50]:
         print(f"WRONG: {said}"[:600])
     print("nothing wrong" if not wrong else f"{len(wrong)} wrong")

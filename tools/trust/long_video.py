@@ -5,7 +5,8 @@
 The film is made here: people from photos, the demo's where none are given, cross a plain ground, alone or in twos, come near
 and go away, leave the frame for some seconds and come back. What comes out must have every frame, the right times, and people
 in most of the frames that show them. ``DIR`` then has the film, its results, ``memory.csv`` and ``memory.png``. Smoothed
-offline a run has three parts, estimating, smoothing and drawing, each judged by itself. Exit code 1 when anything is not as it must.
+offline a run has three parts, estimating, smoothing and drawing, each judged by itself. Exit code 1 when anything is not as it
+must be.
 """
 
 import argparse
@@ -118,7 +119,8 @@ def check(out: Path, frames: int) -> list[str]:
     with av.open(str(out / "film.mp4")) as container:
         drawn = sum(1 for packet in container.demux(video=0) if packet.dts is not None)
     print(f"{numbers} lines, {drawn} frames drawn, somebody in {found} of {shown} frames that show people, {len(ids)} ids")
-    wrong += [f"{count} {what} for {frames} frames" for what, count in (("lines", numbers), ("pictures", drawn)) if count != frames]
+    if (numbers, drawn) != (frames, frames):
+        wrong.append(f"{numbers} lines and {drawn} pictures for {frames} frames")
     if found < _LEAST_SEEN * shown:
         wrong.append(f"somebody was found in {found} of {shown} frames only")
     if left := [path.name for path in out.iterdir() if ".part." in path.name or path.name.startswith(".")]:
@@ -151,8 +153,9 @@ def main(arguments: Sequence[str]) -> int:
         for verdict in judge(part):
             print(f"{name}: {verdict}")
             wrong += [] if verdict.flat else [f"{name}: {verdict.what} is not flat"]
+    marks = [part[0].seconds for part in list(parts.values())[1:]]
     title = f"posecov video --smooth {options.smooth}, {options.frames} frames"
-    plot_samples(options.out / "memory.png", samples, title, "samples", 0.0)
+    plot_samples(options.out / "memory.png", samples, title, marks)
     for line in wrong:
         print(f"WRONG: {line}")
     return 1 if wrong else 0

@@ -147,7 +147,8 @@ class Verdict:
     def __str__(self) -> str:
         says = "flat" if self.flat else "NOT FLAT"
         name = self.what.removesuffix("_mb")
-        return f"{name}: median {self.median:.5g}, peak {self.peak:.5g}, growth {self.growth:+.2f} (bound {self.bound:.2f}): {says}"
+        growth = f"growth {self.growth:+.2f} (bound {self.bound:.2f})"
+        return f"{name}: median {self.median:.5g}, peak {self.peak:.5g}, {growth}: {says}"
 
 
 def judge(samples: Sequence[Sample], warm_up: float = WARM_UP, counts: bool = True) -> list[Verdict]:
@@ -186,15 +187,17 @@ def write_samples(path: Path, samples: Sequence[Sample]) -> None:
     write_atomic(path, text.getvalue().encode())
 
 
-def plot_samples(path: Path, samples: Sequence[Sample], title: str, unit: str, warm_up: float = WARM_UP) -> None:
-    """Memory over the work done, handles and threads below, as a small PNG.
+def plot_samples(
+    path: Path, samples: Sequence[Sample], title: str, marks: Sequence[float] = (), warm_up: float = WARM_UP
+) -> None:
+    """Memory over time, handles and threads below, as a small PNG.
 
     Args:
         path: of the picture.
         samples: of the run.
         title: above it.
-        unit: of the work.
-        warm_up: share of the samples that is not judged; shaded.
+        marks: seconds at which another part of the run begins.
+        warm_up: share of the samples that is not judged, shaded where there are no parts.
     """
     import matplotlib
 
@@ -202,15 +205,19 @@ def plot_samples(path: Path, samples: Sequence[Sample], title: str, unit: str, w
     from matplotlib import pyplot
 
     rows = {name: [asdict(sample)[name] for sample in samples] for name in asdict(samples[0])}
+    minutes = np.array(rows["seconds"]) / 60
     figure, (above, below) = pyplot.subplots(2, 1, sharex=True, figsize=(7, 3.6), height_ratios=(2, 1), layout="constrained")
-    above.plot(rows["done"], rows["memory_mb"], color="#1f5fa8", linewidth=1)
+    above.plot(minutes, rows["memory_mb"], color="#1f5fa8", linewidth=1)
     above.set(ylabel="memory, MB", title=title, ylim=(0, None))
-    below.plot(rows["done"], rows["handles"], color="#b5541c", linewidth=1, label="handles")
-    below.plot(rows["done"], rows["threads"], color="#3b7d3b", linewidth=1, label="threads")
-    below.set(xlabel=unit, ylim=(0, None))
+    below.plot(minutes, rows["handles"], color="#b5541c", linewidth=1, label="handles")
+    below.plot(minutes, rows["threads"], color="#3b7d3b", linewidth=1, label="threads")
+    below.set(xlabel="minutes", yscale="log")
     below.legend(loc="upper right", fontsize="small", ncols=2)
     for axes in (above, below):
-        axes.axvspan(0, rows["done"][int(warm_up * len(samples))], color="0.92", zorder=0)
+        for mark in marks:
+            axes.axvline(mark / 60, color="0.6", linewidth=0.8, linestyle=":")
+        if not marks:
+            axes.axvspan(0, minutes[int(warm_up * len(samples))], color="0.92", zorder=0)
         axes.spines[["top", "right"]].set_visible(False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=80)
