@@ -211,7 +211,7 @@ def plot_samples(
     above.set(ylabel="memory, MB", title=title, ylim=(0, None))
     below.plot(minutes, rows["handles"], color="#b5541c", linewidth=1, label="handles")
     below.plot(minutes, rows["threads"], color="#3b7d3b", linewidth=1, label="threads")
-    below.set(xlabel="minutes", yscale="log")
+    below.set(xlabel="minutes", ylim=(0, None))
     below.legend(loc="upper right", fontsize="small", ncols=2)
     for axes in (above, below):
         for mark in marks:
