@@ -42,6 +42,7 @@ _FLOOD_MOST = 8000  # Connections, as far as the limit on handles allows.
 _RECOVER = 15.0  # Seconds after a flood within which a good request may still be turned away.
 _IDLE = 20.0  # Seconds without requests; the server keeps connections for 15.
 _SAY_EVERY = 20.0  # Seconds.
+_HANDLES = 1024  # Open files that the server may have: what most systems allow.
 _SPARE = 3  # Handles at the end above those at the beginning.
 
 
@@ -152,8 +153,11 @@ def serving(model: str, log: Path) -> Iterator[tuple[subprocess.Popen, int]]:
     token.write_text(server_load.TOKEN)
     options = ["serve", "--port", "0", "--model", model, "--threads", "1", "--token-file", str(token), *server_load.OPTIONS]
     code = f"import sys; from posecov.cli import main; sys.exit(main({options!r}))"
+    limit = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (_HANDLES, _HANDLES))  # noqa: E731
     with log.open("w") as errors:
-        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=errors, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=errors, text=True, preexec_fn=limit
+        )
     try:
         assert process.stdout is not None
         address = re.search(r":(\d+)/", process.stdout.readline())
