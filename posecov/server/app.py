@@ -46,6 +46,8 @@ def create_app(
     limits = limits or Limits()
     counters = metrics.Metrics()
     estimator = copy.copy(estimator)
+    # It warns of broken forms, of which the clients themselves are told: no stranger shall fill the log.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -1,6 +1,7 @@
 """What uvicorn does not do by itself: time for headers, patience with slow readers, a limit on connections, errors in JSON."""
 
 import asyncio
+import contextlib
 import json
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -83,9 +84,10 @@ class _Protocol(H11Protocol):
             "Connection: close",
         ]
         self.transport.write("\r\n".join([*header, "", ""]).encode() + content)
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
         self.loop.call_later(_LINGER_SECONDS, self.transport.abort)
+        if self.transport.can_write_eof():
+            with contextlib.suppress(OSError):  # A client that has gone by now.
+                self.transport.write_eof()
 
     @staticmethod
     def _cancel(timer: asyncio.TimerHandle | None) -> None:

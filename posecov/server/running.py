@@ -13,7 +13,9 @@ from posecov.files import reason
 from posecov.server.limits import Limits
 from posecov.server.protocol import protocol_with
 
+_BACKLOG = 64  # Connections that wait to be taken, and how many are taken before one that is too many can be closed.
 _KEEP_ALIVE_SECONDS = 15
+_SPARE_HANDLES = 512  # Beside those of connections that are served or told that they are too many.
 _MAX_HEADER = 16_384  # Bytes, of a request's line and headers together.
 
 
@@ -31,7 +33,7 @@ def prepare(app: ASGIApp, host: str, port: int, limits: Limits) -> tuple[uvicorn
     """
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.create_server((host, port), family=family, backlog=limits.max_connections)
+        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except (OSError, OverflowError) as error:
         raise PosecovError(f"cannot listen on {host} port {port} ({reason(error)}); give another --host or --port") from None
     config = uvicorn.Config(
@@ -44,6 +46,7 @@ def prepare(app: ASGIApp, host: str, port: int, limits: Limits) -> tuple[uvicorn
         access_log=False,
         proxy_headers=False,
         server_header=False,
+        backlog=_BACKLOG,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=math.ceil(limits.body_timeout + limits.timeout) + 1,
         h11_max_incomplete_event_size=_MAX_HEADER,
@@ -65,6 +68,7 @@ def run(app: ASGIApp, host: str, port: int, limits: Limits, ready: Callable[[str
         PosecovError: the port cannot be used.
     """
     server, listener = prepare(app, host, port, limits)
+    _make_room(2 * limits.max_connections + _SPARE_HANDLES)
 
     def stop(*_: object) -> None:
         server.should_exit = True
@@ -79,3 +83,15 @@ def run(app: ASGIApp, host: str, port: int, limits: Limits, ready: Callable[[str
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _make_room(handles: int) -> None:
+    """Let this process have so many open files, as far as the system allows."""
+    try:
+        import resource
+    except ImportError:  # Windows, which has no such limit.
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = handles if hard == resource.RLIM_INFINITY else min(handles, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

@@ -111,7 +111,7 @@ class Tracker:
                 raise PosecovError(f"this tracker follows skeleton {self.skeleton.name}, not {pose.skeleton.name}")
         self._time_s = following(time_s, self._time_s)
         self._tracks = [track for track in self._tracks if time_s - track.last_seen_s <= self.keep_s]
-        poses = _distinct([pose for pose in poses if _uncertainty(pose) <= self.widest])
+        poses = _distinct([pose for pose in poses if uncertainty(pose) <= self.widest])
         taken = self._associate(poses, time_s)
         people = []
         for index, track in enumerate(self._tracks):
@@ -193,7 +193,7 @@ def _trimmed_fit(residual: np.ndarray, covariance: np.ndarray, degrees_of_freedo
 def _distinct(poses: Sequence[Pose]) -> list[Pose]:
     """Poses of different people: of several of one person the surest."""
     kept: list[Pose] = []
-    for pose in sorted(poses, key=_uncertainty):
+    for pose in sorted(poses, key=uncertainty):
         mine = component_of(pose)
         for other in kept:
             theirs = likeliest(other, mine.values, mine.covariance)
@@ -206,7 +206,7 @@ def _distinct(poses: Sequence[Pose]) -> list[Pose]:
     return kept
 
 
-def _uncertainty(pose: Pose) -> float:
-    """Root mean square distance of a joint from its place in person sizes."""
+def uncertainty(pose: Pose) -> float:
+    """Of a pose, as `Tracker.widest` bounds it: root mean square distance of a joint from its place in person sizes."""
     law_of_pose = component_of(pose)
     return math.sqrt(float(np.trace(law_of_pose.covariance)) / len(pose.skeleton)) / person_size(law_of_pose.values)

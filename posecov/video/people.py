@@ -9,7 +9,7 @@ from posecov.estimator import PoseEstimator
 from posecov.pose import Pose
 from posecov.search import consistency_of, overlap, person_boxes
 from posecov.skeleton import Skeleton
-from posecov.tracking.tracker import Tracker
+from posecov.tracking.tracker import Tracked, Tracker, uncertainty
 from posecov.video.frames import Followed
 
 LOOK_EVERY = 0.5
@@ -71,7 +71,8 @@ class Tracks:
 
         Args:
             skeleton: of the poses.
-            live: whether people have the live filter's poses instead of those estimated, for `BRIDGE` seconds also unseen.
+            live: whether people have the live filter's poses instead of those estimated, for `BRIDGE` seconds also unseen, as
+                long as these poses are not so uncertain that they would say nothing if they had been seen (`Tracker.widest`).
             keep_s: seconds for which a lost person is waited for.
         """
         self._tracker, self._live = Tracker(skeleton, keep_s=keep_s), live
@@ -88,8 +89,12 @@ class Tracks:
         """As `Follow.update`: numbers from 1."""
         people = self._tracker.update(poses, time_s)
         if self._live:
-            return [Followed(person.id, person.pose, person.measured) for person in people if person.missing_s <= BRIDGE]
+            return [Followed(person.id, person.pose, person.measured) for person in people if self._shown(person)]
         return [Followed(person.id, person.measured, person.measured) for person in people if person.measured is not None]
+
+    def _shown(self, person: Tracked) -> bool:
+        unseen = person.measured is None
+        return not unseen or (person.missing_s <= BRIDGE and uncertainty(person.pose) <= self._tracker.widest)
 
 
 class LastSeen:

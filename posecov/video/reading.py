@@ -8,6 +8,8 @@ from typing import Any
 
 import av
 import numpy as np
+from av.sidedata.sidedata import SideDataContainer
+from av.video.reformatter import VideoReformatter
 
 from posecov.errors import PosecovError
 from posecov.files import reason
@@ -32,6 +34,7 @@ _CONTAINERS = ",".join(
         *("h264", "hevc", "m4v", "ivf", "obu", "yuv4mpegpipe", "nut", "mxf", "dv", "wtv", "rm"),
     )
 )
+_SIDE_DATA: Any = SideDataContainer  # Of a frame, which its types do not say.
 _log = logging.getLogger(__name__)
 
 
@@ -86,6 +89,7 @@ class Film:
         """
         self.source = source
         self._container = _open(source)
+        self._reformatter = VideoReformatter()  # A frame's own would start its threads anew for every frame.
         self._broken: str | None = None
         self._read = self._lost = self._damaged = 0
         self._first_damage: float | None = None
@@ -200,8 +204,9 @@ class Film:
         if min(frame.width, frame.height) < MIN_SIDE:
             size = f"{frame.width} x {frame.height}"
             raise PosecovError(f"{self.source}: frames of {size} pixels are too small; a side must have at least {MIN_SIDE}")
-        matrix = frame.side_data.get("DISPLAYMATRIX")
-        image = frame.to_ndarray(format="bgr24")
+        # Asked for its own side data, a frame would refer to itself, and stay in memory until the garbage is collected.
+        matrix = _SIDE_DATA(frame).get("DISPLAYMATRIX")
+        image = self._reformatter.reformat(frame, format="bgr24").to_ndarray()
         return image if matrix is None else turned(image, np.frombuffer(bytes(matrix), dtype="=i4"))
 
 

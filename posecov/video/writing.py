@@ -8,7 +8,7 @@ from typing import Any
 import av
 import cv2
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from posecov.errors import PosecovError
 from posecov.files import reason, temporary_name
@@ -47,6 +47,7 @@ class FilmWriter:
         self.path = path
         self._time_base, self._rate, self._threads = time_base, rate, threads
         self._stream: Any = None
+        self._reformatter = VideoReformatter()  # A frame's own would start its threads anew for every frame.
         self._failure: PosecovError | None = None
         try:
             self._file = path.open("wb", buffering=0)
@@ -76,7 +77,9 @@ class FilmWriter:
         if even.shape[:2] != (context.height, context.width):
             even = cv2.resize(even, (context.width, context.height), interpolation=cv2.INTER_AREA)
         frame = av.VideoFrame.from_ndarray(even, format="bgr24")
-        frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
+        frame = self._reformatter.reformat(
+            frame, format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+        )
         frame.pts, frame.time_base = ticks, self._time_base
         self._mux(frame)
 

@@ -21,6 +21,11 @@ from posecov.server.app import create_app
 from posecov.server.limits import Limits
 from posecov.server.running import prepare
 
+try:
+    import resource
+except ImportError:  # Windows.
+    resource = None
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 LIMITS = Limits(max_bytes=200_000, body_timeout=0.6, header_timeout=0.5, max_connections=12)
 QUERY = "/v1/poses?boxes=[[100,60,90,110]]"
@@ -90,6 +95,17 @@ def assert_up(port, content):
         status, _, document = read_answer(connection)
     assert status == 200
     assert len(document["people"]) == 1
+
+
+def assert_up_soon(port, content):
+    end = time.monotonic() + 10
+    while True:
+        try:
+            assert_up(port, content)
+            break
+        except (AssertionError, TypeError, OSError):
+            assert time.monotonic() < end
+            time.sleep(0.1)
 
 
 def test_a_connection_serves_one_picture_after_the_other(port, content):
@@ -226,14 +242,22 @@ def test_more_connections_than_there_may_be(port, content):
             assert "12 connections" in said["error"]
         # Those who say nothing do not keep their places.
         assert all(read_answer(connection)[0] == 408 for connection in idle)
-    end = time.monotonic() + 10
-    while True:
-        try:
-            assert_up(port, content)
-            break
-        except (AssertionError, TypeError):
-            assert time.monotonic() < end
-            time.sleep(0.1)
+    assert_up_soon(port, content)
+
+
+def test_clients_that_have_gone_before_they_are_turned_away_are_no_error(estimator, content, caplog):
+    server, listener = prepare(create_app(estimator, LIMITS), "127.0.0.1", 0, LIMITS)
+    port = listener.getsockname()[1]
+    for _ in range(LIMITS.max_connections + 1):  # As many as may wait for a server that does not run yet.
+        connect(port).close()
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        assert_up_soon(port, content)
+    finally:
+        server.should_exit = True
+        thread.join(20)
+    assert [record.getMessage() for record in caplog.records] == []
 
 
 def test_a_reader_that_does_not_read_is_cut_off(port):
@@ -287,14 +311,17 @@ def test_a_port_that_is_taken(estimator, port):
 
 @pytest.fixture
 def command(model_path):
-    """Starts ``posecov serve`` as a process; the process and its port."""
+    """Starts ``posecov serve`` as a process, with limits (soft, hard) on its handles where given; the process and its port."""
     processes = []
 
-    def start(*options, **environment):
+    def start(*options, handles=None, **environment):
         arguments = ["serve", "--port", "0", "--model", str(model_path), "--threads", "1", *options]
         code = f"import sys; from posecov.cli import main; sys.exit(main({arguments!r}))"
+        limit = handles and (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, handles))
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, **environment}, **pipes)
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, **environment}, **pipes, preexec_fn=limit
+        )
         processes.append(process)
         line = process.stdout.readline()
         address = re.match(r"serving on http://[\d.]+:(\d+)/", line)
@@ -322,6 +349,30 @@ def test_the_end_waits_for_what_is_under_way(command, content, number):
     assert len(document["people"]) == 1
     out, trouble = process.communicate(timeout=10)
     assert (process.returncode, out, trouble) == (0, "", "")
+
+
+@pytest.mark.skipif(resource is None, reason="no limits on handles here")
+def test_many_more_connections_than_handles_are_turned_away_and_forgotten(command, content):
+    process, port = command("--max-connections", "32", handles=(300, 300))
+    with contextlib.ExitStack() as stack:
+        for _ in range(800):
+            client = stack.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(("127.0.0.1", port))
+        time.sleep(1)
+    assert_up_soon(port, content)
+    process.terminate()
+    assert process.communicate(timeout=10)[1] == ""
+
+
+@pytest.mark.skipif(resource is None, reason="no limits on handles here")
+def test_handles_are_asked_for_as_many_as_there_may_be_connections(command):
+    _, port = command("--max-connections", "300", handles=(100, 2000))
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(connect(port)) for _ in range(200)]
+        for client in clients:
+            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n")
+        assert all(read_answer(client)[0] == 200 for client in clients)
 
 
 def test_open_doors_are_warned_of_and_tokens_close_them(command, tmp_path):

@@ -1,5 +1,6 @@
 """Several people in a film, found, followed, lost and found again, and the same when a run is resumed."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -8,7 +9,8 @@ from tiny_model import POINTS, picture
 
 from posecov.estimator import PoseEstimator
 from posecov.geometry import box_around
-from posecov.video.people import KEEP, Watcher
+from posecov.tracking.tracker import Tracker, uncertainty
+from posecov.video.people import KEEP, Tracks, Watcher
 from posecov.video.results import read_results
 from posecov.video.run import Settings, run_film
 from posecov.video.writing import FilmWriter
@@ -109,6 +111,19 @@ def test_who_was_lost_for_a_moment_is_the_same_and_for_long_is_somebody_new(sear
     ids, _ = watched(searching, gone.stop + 25, right=gone)
     (other,) = ids[gone.start]
     assert ids[-1] == [other, 3]
+
+
+def test_who_has_gone_is_shown_for_a_moment_but_not_with_ellipses_that_say_nothing(searching):
+    (sure,) = searching(frame_of(0, right=False), [box_around(POINTS)])
+    for share, least, most in ((0.5, 15, 15), (0.9, 1, 12)):
+        tracks = Tracks(searching.metadata.skeleton, live=True)
+        widest = Tracker(searching.metadata.skeleton).widest
+        pose = replace(sure, covariance=sure.covariance * (share * widest / uncertainty(sure)) ** 2)
+        for index in range(10):
+            assert len(tracks.update([pose], index / 30)) == 1
+        unseen = [person.pose for index in range(10, 40) for person in tracks.update([], index / 30)]
+        assert least <= len(unseen) <= most
+        assert max(map(uncertainty, unseen)) <= widest
 
 
 @pytest.mark.parametrize("smooth", ["none", "live", "offline"])

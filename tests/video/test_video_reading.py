@@ -1,9 +1,11 @@
+import gc
 from fractions import Fraction
 
+import av
 import cv2
 import numpy as np
 import pytest
-from films import MILLISECONDS, make_film, times_of
+from films import MILLISECONDS, make_film, points_at, times_of
 from tiny_model import POINTS, picture
 
 from posecov.errors import PosecovError
@@ -57,6 +59,30 @@ def test_colours_survive(tmp_path):
     wanted = picture(POINTS, 320, 240)
     for x, y in np.round(POINTS).astype(int):
         np.testing.assert_allclose(frame.image[y, x].astype(int), wanted[y, x], atol=25)
+
+
+def test_a_frame_that_has_been_read_does_not_stay_in_memory(tmp_path):
+    """Nor until the garbage is collected: frames are large, and that comes late."""
+    film = Film(str(make_film(tmp_path / "a.mp4", 30, turn=90)), 1)
+    gc.collect()
+    gc.disable()
+    try:
+        before = sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects())
+        alive = [sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects()) for _ in film.frames()]
+    finally:
+        gc.enable()
+    assert len(alive) == 30
+    assert max(alive) <= before + 2
+
+
+def test_frames_of_another_size_amid_a_film(tmp_path):
+    parts = [make_film(tmp_path / f"{width}.ts", 5, size=(width, 120)).read_bytes() for width in (160, 320)]
+    (tmp_path / "a.ts").write_bytes(b"".join(parts))
+    frames = list(Film(str(tmp_path / "a.ts"), 1).frames())
+    assert [frame.image.shape for frame in frames] == 5 * [(120, 160, 3)] + 5 * [(120, 320, 3)]
+    for frame, width in ((frames[0], 160), (frames[-1], 320)):
+        index = frame.index % 5
+        assert np.abs(frame.image - picture(points_at(index), width, 120).astype(float)).mean() < 5
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mkv", "avi", "ts"])
