@@ -24,8 +24,6 @@ from posecov.tracking.motion import MotionModel, error_root, limb_depths, person
 RELABEL = 5.0
 """Nats of evidence, frames that share their errors counted once, at which a track's left and right are exchanged."""
 
-_RIDGE = 1e-6  # Of the largest variance: a pose keeps float32, in which a covariance must still factorise.
-
 
 @dataclass(frozen=True, eq=False)
 class State:
@@ -140,10 +138,8 @@ def update(predicted: State, measurement: Measurement) -> tuple[State, Innovatio
 
 def pose_of(state: State, pose: Pose | None, before: Pose) -> Pose:
     """The position as a pose, with the box of the frame's estimated pose; where there is none it is like the one ``before``."""
-    covariance = state.position_covariance
-    covariance = covariance + _RIDGE * covariance.diagonal().max() * np.eye(len(covariance))
     like, box = (before, None) if pose is None else (pose, pose.box)
-    return Pose(coordinates.unflatten(state.position), covariance, like.skeleton, like.degrees_of_freedom, box=box)
+    return Pose(coordinates.unflatten(state.position), state.position_covariance, like.skeleton, like.degrees_of_freedom, box=box)
 
 
 class KalmanFilter:

@@ -12,7 +12,7 @@ import json
 import math
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from posecov import coordinates, law
 from posecov.clicks import best_click, expected_gain
+from posecov.estimator import mixture_law
 from posecov.fixes import read_fixes
 from posecov.geometry import Similarity
 from posecov.learn.calibration.laws import calibrated_law
@@ -47,13 +48,12 @@ class Watch:
     Attributes:
         judged: how many.
         smallest: the smallest eigenvalue of any as a correlation matrix.
-        condition: the largest condition number of any.
+        condition: the largest condition number of any, likewise.
     """
 
     judged: int = 0
     smallest: float = math.inf
     condition: float = 0.0
-    notes: dict[str, int] = field(default_factory=dict)
 
     def matrix(self, covariance: np.ndarray, single: bool = True) -> None:
         """Assert that it is a covariance, also for a program that computes in float32 (``single``)."""
@@ -69,18 +69,17 @@ class Watch:
         assert (sigma > 0).all(), "a variance is not positive"
         scaled = wide / sigma[:, None] / sigma
         assert abs(scaled - scaled.T).max() < 1e-9, "not symmetric"
-        smallest = float(np.linalg.eigvalsh(scaled)[0])
+        eigenvalues = np.linalg.eigvalsh(scaled)
+        smallest, largest = float(eigenvalues[0]), float(eigenvalues[-1])
         assert smallest > 0, f"not positive definite: smallest eigenvalue as a correlation matrix {smallest:.3g}"
         # LAPACK's own for float32: what a program meets that never leaves it.
         try:
             np.linalg.cholesky(covariance)
         except np.linalg.LinAlgError:
             raise AssertionError(f"has no Cholesky factor in {covariance.dtype} (smallest {smallest:.3g})") from None
-        ends = np.linalg.eigvalsh(wide)
         self.judged += 1
         if single:
-            self.smallest = min(self.smallest, smallest)
-            self.condition = max(self.condition, float(ends[-1] / max(ends[0], np.finfo(float).tiny)))
+            self.smallest, self.condition = min(self.smallest, smallest), max(self.condition, largest / smallest)
 
     def pose(self, pose: Pose) -> None:
         """Assert it of a pose: rows of known joints are 0, the rest is a covariance; and so are its components'."""
@@ -110,9 +109,15 @@ def estimated(case: cases.LawCase, watch: Watch) -> None:
     near(pose.covariance, people.covariance)
     for other, _ in pose.alternatives:
         watch.pose(other)
-    axes, _ = pose.ellipses()
-    assert np.isfinite(axes).all()
-    assert (axes > 0).all()
+    if drawn(case):
+        axes, _ = pose.ellipses()
+        assert np.isfinite(axes).all()
+        assert (axes > 0).all()
+
+
+def drawn(case: cases.LawCase) -> bool:
+    """Whether ellipses are asked for too: those of mixtures take longer than all the rest."""
+    return case.weights == "single" or case.seed % 8 == 0
 
 
 def kept_means(people: law.Law | Mixture) -> law.Law | Mixture:
@@ -223,10 +228,13 @@ def written(case: cases.EvidenceCase, watch: Watch) -> None:
     pose = case.law.pose()
     if case.clicks > 1:
         pose = pose.condition({pose.names[0]: pose.keypoints[0]})
-    document = json.loads(json.dumps(picture_document("a.png", 64, 48, "model", 0.95, [pose]), allow_nan=False))
-    again = Pose.from_dict(document["people"][0])
+    again = Pose.from_dict(json.loads(json.dumps(pose.to_dict(), allow_nan=False)))
     same_pose(pose, again)
     watch.pose(again)
+    if not drawn(case.law):
+        return
+    document = json.loads(json.dumps(picture_document("a.png", 64, 48, "model", 0.95, [pose]), allow_nan=False))
+    same_pose(pose, Pose.from_dict(document["people"][0]))
     text = io.StringIO()
     csv.writer(text).writerows([CSV_COLUMNS, *csv_rows("a.png", 64, 48, 0.95, [pose])])
     for row in csv.DictReader(io.StringIO(text.getvalue())):
@@ -297,9 +305,11 @@ def in_pictures(networks: Any) -> Callable[[cases.PictureCase, Watch], None]:
         for pose in people:
             watch.pose(pose)
         outputs = estimator.outputs(image, boxes)
+        exchanges = estimator.metadata.exchanges
+        expected = kept_means(mixture_law(outputs, estimator.metadata)).covariance if exchanges else outputs["covariance"]
         for index, pose in enumerate(people):
             watch.matrix(outputs["covariance"][index])
-            near(pose.covariance, outputs["covariance"][index])
+            near(pose.covariance, expected[index])
         facts, found = consumer().estimate(estimator.model._session, image[..., ::-1], boxes[0].tolist())
         assert facts["name"] == estimator.metadata.name
         watch.matrix(found["covariance"])
