@@ -26,11 +26,12 @@ def covariance_in_float32(matrix: np.ndarray, what: str = "a covariance") -> np.
         what: to call it in errors.
 
     Raises:
-        PosecovError: numbers beyond float32, or no covariance: an eigenvalue below 0 by more than rounding explains.
+        PosecovError: numbers beyond float32, or a matrix that is not positive definite before rounding.
     """
     matrix = np.asarray(matrix, dtype=np.float64)
+    matrix = (matrix + np.swapaxes(matrix, -1, -2)) / 2
     with np.errstate(over="ignore", under="ignore"):
-        single = ((matrix + np.swapaxes(matrix, -1, -2)) / 2).astype(np.float32)
+        single = matrix.astype(np.float32)
     if not np.isfinite(single).all():
         raise PosecovError(f"{what} has numbers that are not finite in float32")
     variances = np.diagonal(single, axis1=-2, axis2=-1).astype(np.float64)
@@ -43,9 +44,11 @@ def covariance_in_float32(matrix: np.ndarray, what: str = "a covariance") -> np.
         return single
     except np.linalg.LinAlgError:
         pass
+    try:
+        np.linalg.cholesky(matrix)
+    except np.linalg.LinAlgError:
+        raise PosecovError(f"{what} is not positive definite") from None
     smallest = np.linalg.eigvalsh(correlation)[..., 0]
-    if (smallest < -least).any():
-        raise PosecovError(f"{what} is not positive definite")
     # Twice as much as is needed, so that rounding once again does not bring it back below.
     below = np.minimum(smallest, least)
     shrunk = np.where(smallest > least, 0.0, (2 * least - below) / (1 - below))[..., None, None]
