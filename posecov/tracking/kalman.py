@@ -129,9 +129,11 @@ def update(predicted: State, measurement: Measurement) -> tuple[State, Innovatio
     spread = observe @ carried
     spread = (spread + spread.T) / 2
     innovation = Innovation(residual, spread, measurement.degrees_of_freedom)
-    total = spread + gross_error_covariance(residual, spread, measurement)
-    gain = np.linalg.solve(total, carried.T).T
-    covariance = predicted.covariance - gain @ carried.T
+    gross = gross_error_covariance(residual, spread, measurement)
+    gain = np.linalg.solve(spread + gross, carried.T).T
+    # Joseph's form, a sum of covariances: what is subtracted from a large one would not stay one.
+    kept = np.eye(len(predicted.mean)) - gain @ observe
+    covariance = kept @ predicted.covariance @ kept.T + gain @ gross @ gain.T
     state = State(predicted.time_s, predicted.mean + gain @ residual, (covariance + covariance.T) / 2)
     return state, innovation
 
