@@ -62,6 +62,8 @@ class Parity:
 class Exported(nn.Module):
     """The network as it is deployed: normalised crops in, keypoints and calibrated second moments out."""
 
+    kept: Tensor
+
     def __init__(self, model: PoseModel, degrees_of_freedom: float):
         super().__init__()
         self.model = model
@@ -71,7 +73,8 @@ class Exported(nn.Module):
         # Correlations of a mixture's second moments shrink by a few millionths: exchanges far apart beside small scatters are
         # more than float32 can hold otherwise.
         size = 2 * model.joints
-        self.kept = torch.full((size, size), 1 - 4 * least_eigenvalue(size)).fill_diagonal_(1.0)
+        kept = torch.full((size, size), 1 - 4 * least_eigenvalue(size)).fill_diagonal_(1.0)
+        self.register_buffer("kept", kept, persistent=False)
 
     @property
     def outputs(self) -> list[str]:

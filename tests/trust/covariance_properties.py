@@ -65,8 +65,8 @@ class Watch:
             assert np.isfinite(covariance).all(), "not finite in float32"
             assert (covariance == covariance.T).all(), "not symmetric"
         wide = covariance.astype(np.float64)
+        assert (np.diagonal(wide) > 0).all(), "a variance is not positive"
         sigma = np.sqrt(np.diagonal(wide))
-        assert (sigma > 0).all(), "a variance is not positive"
         scaled = wide / sigma[:, None] / sigma
         assert abs(scaled - scaled.T).max() < 1e-9, "not symmetric"
         eigenvalues = np.linalg.eigvalsh(scaled)
