@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from posecov import coordinates, law
+from posecov import coordinates
 from posecov.errors import PosecovError
 from posecov.mixture import Mixture
+from posecov.rounding import covariance_in_float32
 
 
 def checked(components: Mixture, degrees_of_freedom: float) -> Mixture:
@@ -25,9 +26,11 @@ def checked(components: Mixture, degrees_of_freedom: float) -> Mixture:
         raise PosecovError(f"the weights of a pose's components must sum to 1, not {weights.sum():g}")
     if components.degrees_of_freedom != degrees_of_freedom:
         raise PosecovError("the components of a pose must have its degrees of freedom")
-    scatter = ((scatter + np.swapaxes(scatter, -1, -2)) / 2).astype(np.float32).astype(np.float64)
-    law.cholesky(scatter)
-    means = means.astype(np.float32).astype(np.float64)
+    scatter = covariance_in_float32(scatter, "a scatter of this pose's components").astype(np.float64)
+    with np.errstate(over="ignore"):
+        means = means.astype(np.float32).astype(np.float64)
+    if not np.isfinite(means).all():
+        raise PosecovError("the means of a pose's components are not finite in float32")
     return Mixture(frozen(weights), frozen(means), frozen(scatter), float(degrees_of_freedom), components.orders)
 
 

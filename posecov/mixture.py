@@ -19,6 +19,7 @@ from posecov import coordinates, density, law
 from posecov.errors import PosecovError
 from posecov.law import DegreesOfFreedom
 
+_LIFT = 2.0**-48  # Of each variance and dimension, in second moments: more than rounding in float64 takes from them.
 _CHUNK = 256  # People whose K scatters are written out at once.
 
 
@@ -115,7 +116,9 @@ class Mixture:
             block = self._scatter_of(k)
             spread = law.covariance_from_scatter(block, self.degrees_of_freedom)
             total += self.weights[..., k, None, None] * (spread + apart[..., :, None] * apart[..., None, :])
-        return total
+        # Exchanges far apart beside small scatters: without this the sum may not be positive definite once it is rounded.
+        size = total.shape[-1]
+        return total * (1 + size * _LIFT * np.eye(size)) if self.components > 1 else total
 
     def negative_log_likelihood(self, values: np.ndarray) -> np.ndarray:
         """(...) nats of values (..., D), NaN marginalised; 0 where all are."""

@@ -13,6 +13,7 @@ from posecov.components import checked, components_from_plain, components_to_pla
 from posecov.errors import PosecovError
 from posecov.geometry import Similarity
 from posecov.mixture import Mixture
+from posecov.rounding import covariance_in_float32
 from posecov.skeleton import Skeleton
 
 SAME_PIXEL = 1e-2
@@ -53,23 +54,18 @@ class Pose:
         joints = len(self.skeleton)
         keypoints = _numbers(self.keypoints, (joints, 2), "keypoints")
         covariance = _numbers(self.covariance, (2 * joints, 2 * joints), "covariance")
-        covariance = (covariance + covariance.T) / 2
         if not self.degrees_of_freedom > 2:
             raise PosecovError(f"a pose needs more than 2 degrees of freedom, not {self.degrees_of_freedom}")
         indices = sorted({self.skeleton.index(name) for name in self.known})
         fixed = coordinates.rows(indices)
-        covariance[fixed, :] = covariance[:, fixed] = 0.0
-        # What is kept is float32, so that is what must factorise.
-        covariance = covariance.astype(np.float32)
         free = np.setdiff1d(np.arange(2 * joints), fixed)
-        try:
-            np.linalg.cholesky(covariance[np.ix_(free, free)].astype(np.float64))
-        except np.linalg.LinAlgError:
-            raise PosecovError("the covariance of this pose is not positive definite") from None
+        # What is kept is float32, so that is what must be a covariance.
+        kept = np.zeros(covariance.shape, dtype=np.float32)
+        kept[np.ix_(free, free)] = covariance_in_float32(covariance[np.ix_(free, free)], "the covariance of this pose")
         box = None if self.box is None else frozen(_numbers(self.box, (4,), "box").astype(np.float32))
         fields = {
             "keypoints": frozen(keypoints.astype(np.float32)),
-            "covariance": frozen(covariance),
+            "covariance": frozen(kept),
             "degrees_of_freedom": float(self.degrees_of_freedom),
             "box": box,
             "known": tuple(self.skeleton.keypoints[index] for index in indices),
@@ -96,6 +92,8 @@ class Pose:
             box: (4,) or None.
             known: places (x, y) of the known joints by name.
         """
+        # In the digits that are kept: far from the origin the means' rounding would otherwise tell in the second moments.
+        components = checked(components, float(components.degrees_of_freedom))
         places = {skeleton.index(name): point for name, point in (known or {}).items()}
         fixed = coordinates.rows(sorted(places))
         free = np.setdiff1d(np.arange(2 * len(skeleton)), fixed)
@@ -294,14 +292,14 @@ class Pose:
 
     def mapped(self, similarity: Similarity) -> "Pose":
         """This pose in the pixels of another frame, such as a part of the picture or an enlarged one; without its box."""
+        if self.components is not None:
+            parts, places = self.components, {name: similarity.points(place) for name, place in self._places().items()}
+            means = similarity.points(coordinates.unflatten(parts.means)).reshape(parts.means.shape)
+            moved = dataclasses.replace(parts, means=means, scatter=similarity.covariance(parts.scatter))
+            return Pose.from_mixture(moved, self.skeleton, known=places)
         points = similarity.points(self.keypoints.astype(np.float64))
         covariance = similarity.covariance(self.covariance.astype(np.float64))
-        components = self.components
-        if components is not None:
-            means = similarity.points(coordinates.unflatten(components.means)).reshape(components.means.shape)
-            scatter = similarity.covariance(components.scatter)
-            components = dataclasses.replace(components, means=means, scatter=scatter)
-        return Pose(points, covariance, self.skeleton, self.degrees_of_freedom, known=self.known, components=components)
+        return Pose(points, covariance, self.skeleton, self.degrees_of_freedom, known=self.known)
 
     def to_coco(self, image_id: int, category_id: int = 1, radius: float | None = None) -> dict[str, Any]:
         """An entry of a COCO keypoint result file, as pycocotools reads it.
@@ -424,7 +422,7 @@ _LARGEST = float(np.finfo(np.float32).max)  # What is kept is float32.
 
 
 def _numbers(value: Any, shape: tuple[int, ...], what: str) -> np.ndarray:
-    """A float64 copy with this shape and finite entries, or a PosecovError that says what is wrong."""
+    """A float64 copy with this shape and entries that are finite in float32, or a PosecovError that says what is wrong."""
     try:
         array = np.array(value, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
@@ -432,5 +430,5 @@ def _numbers(value: Any, shape: tuple[int, ...], what: str) -> np.ndarray:
     if array.shape != shape:
         raise PosecovError(f"{what} must have shape {shape}, not {array.shape}")
     if not (abs(array) <= _LARGEST).all():
-        raise PosecovError(f"{what} must be finite")
+        raise PosecovError(f"{what} must be finite in float32")
     return array

@@ -25,6 +25,7 @@ from posecov.learn.covariance_training import law_degrees
 from posecov.learn.model import PoseModel, normalise
 from posecov.metadata import KEY, ModelMetadata
 from posecov.model import PoseModel as OnnxModel
+from posecov.rounding import least_eigenvalue
 from posecov.skeleton import load_skeleton
 
 KEYPOINT_TOLERANCE = 1e-3  # crop pixels
@@ -61,12 +62,19 @@ class Parity:
 class Exported(nn.Module):
     """The network as it is deployed: normalised crops in, keypoints and calibrated second moments out."""
 
+    kept: Tensor
+
     def __init__(self, model: PoseModel, degrees_of_freedom: float):
         super().__init__()
         self.model = model
         self.spread = law.covariance_from_scatter(np.eye(1), degrees_of_freedom).item()
         exchange = model.covariance_head.exchange
         self.orders = None if exchange is None else exchange.orders
+        # Correlations of a mixture's second moments shrink by a few millionths: exchanges far apart beside small scatters are
+        # more than float32 can hold otherwise.
+        size = 2 * model.joints
+        kept = torch.full((size, size), 1 - 4 * least_eigenvalue(size)).fill_diagonal_(1.0)
+        self.register_buffer("kept", kept, persistent=False)
 
     @property
     def outputs(self) -> list[str]:
@@ -89,7 +97,7 @@ class Exported(nn.Module):
             moved = scatter.index_select(1, order).index_select(2, order) * self.spread
             apart = mean.index_select(1, order) - mean
             second = second + weights[:, k, None, None] * (moved + apart.unsqueeze(2) * apart.unsqueeze(1))
-        return unflatten(mean), second, scatter, weights
+        return unflatten(mean), second * self.kept, scatter, weights
 
 
 def load_model(path: Path | str) -> tuple[PoseModel, TrainConfig, dict]:

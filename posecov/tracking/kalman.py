@@ -24,8 +24,6 @@ from posecov.tracking.motion import MotionModel, error_root, limb_depths, person
 RELABEL = 5.0
 """Nats of evidence, frames that share their errors counted once, at which a track's left and right are exchanged."""
 
-_RIDGE = 1e-6  # Of the largest variance: a pose keeps float32, in which a covariance must still factorise.
-
 
 @dataclass(frozen=True, eq=False)
 class State:
@@ -131,19 +129,19 @@ def update(predicted: State, measurement: Measurement) -> tuple[State, Innovatio
     spread = observe @ carried
     spread = (spread + spread.T) / 2
     innovation = Innovation(residual, spread, measurement.degrees_of_freedom)
-    total = spread + gross_error_covariance(residual, spread, measurement)
-    gain = np.linalg.solve(total, carried.T).T
-    covariance = predicted.covariance - gain @ carried.T
+    gross = gross_error_covariance(residual, spread, measurement)
+    gain = np.linalg.solve(spread + gross, carried.T).T
+    # Joseph's form, a sum of covariances: what is subtracted from a large one would not stay one.
+    kept = np.eye(len(predicted.mean)) - gain @ observe
+    covariance = kept @ predicted.covariance @ kept.T + gain @ gross @ gain.T
     state = State(predicted.time_s, predicted.mean + gain @ residual, (covariance + covariance.T) / 2)
     return state, innovation
 
 
 def pose_of(state: State, pose: Pose | None, before: Pose) -> Pose:
     """The position as a pose, with the box of the frame's estimated pose; where there is none it is like the one ``before``."""
-    covariance = state.position_covariance
-    covariance = covariance + _RIDGE * covariance.diagonal().max() * np.eye(len(covariance))
     like, box = (before, None) if pose is None else (pose, pose.box)
-    return Pose(coordinates.unflatten(state.position), covariance, like.skeleton, like.degrees_of_freedom, box=box)
+    return Pose(coordinates.unflatten(state.position), state.position_covariance, like.skeleton, like.degrees_of_freedom, box=box)
 
 
 class KalmanFilter:

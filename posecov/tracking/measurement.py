@@ -6,7 +6,7 @@ import numpy as np
 
 from posecov import coordinates, law
 from posecov.mixture import Mixture
-from posecov.pose import Pose
+from posecov.pose import SAME_PIXEL, Pose
 
 _LEAST_WEIGHT = 1e-3  # A network is never so sure that one frame should decide about left and right for good.
 
@@ -29,10 +29,15 @@ class Measurement:
 
 
 def component_of(pose: Pose, component: int = 0) -> Measurement:
-    """A component of a pose's law as a measurement; that of the keypoints for a single t and where joints are known."""
+    """A component of a pose's law as a measurement; that of the keypoints for a single t and where joints are known.
+
+    A known joint counts as measured to `SAME_PIXEL`: a filter that takes it for exact has nothing left to go on with.
+    """
     nu = pose.degrees_of_freedom
     if pose.components is None or pose.known:
         covariance = law.covariance_from_scatter(pose.scatter, nu)
+        fixed = coordinates.rows([pose.skeleton.index(name) for name in pose.known])
+        covariance[fixed, fixed] = SAME_PIXEL**2
         return Measurement(coordinates.flatten(pose.keypoints.astype(np.float64)), covariance, nu)
     covariance = law.covariance_from_scatter(pose.components.scatters[component], nu)
     return Measurement(pose.components.means[component], covariance, nu, component)

@@ -9,7 +9,7 @@ from posecov.errors import PosecovError
 from posecov.pose import Pose
 from posecov.tracking.kalman import KalmanFilter, State, Step, pose_of, start
 from posecov.tracking.measurement import component_of, relabelling_evidence
-from posecov.tracking.motion import MotionModel
+from posecov.tracking.motion import MotionModel, limb_depths, person_size
 
 
 def smooth(
@@ -36,8 +36,9 @@ def smooth(
     steps = filter_film(poses, times_s, model, gap_s=gap_s)
     found: list[Pose | None] = [None] * len(poses)
     for first, last in _pieces(poses, steps):
-        states = backward([step for step in steps[first : last + 1] if step is not None], model)
         before = poses[first]
+        depths = np.zeros(0, dtype=int) if before is None else limb_depths(before.skeleton)
+        states = backward([step for step in steps[first : last + 1] if step is not None], model, depths)
         for index, state in enumerate(states, start=first):
             before = before if poses[index] is None else poses[index]
             if before is not None:
@@ -65,17 +66,27 @@ def filter_film(
     return _forward(poses, times_s, model, gap_s, turned) if turned else steps
 
 
-def backward(steps: Sequence[Step], model: MotionModel) -> list[State]:
-    """The smoothed states of a piece of film from the filter's steps through it, of which the first one started it."""
+def backward(steps: Sequence[Step], model: MotionModel, depths: np.ndarray) -> list[State]:
+    """The smoothed states of a piece of film from the filter's steps through it, of which the first one started it.
+
+    The covariance is written as a sum of covariances, with G the gain, F the transition and Q the noise of motion:
+    (1 - G F) P (1 - G F)^T + G (Q + P_later) G^T. It is P + G (P_later - P_predicted) G^T, whose difference rounding spoils.
+    """
     states = [steps[-1].filtered]
     for index in range(len(steps) - 2, -1, -1):
         filtered, predicted, later = steps[index].filtered, steps[index + 1].predicted, states[-1]
         if predicted is None:
             raise PosecovError("a piece of film must not start twice")
-        transition = np.kron(model.transition(predicted.time_s - filtered.time_s), np.eye(len(filtered.position)))
-        gain = np.linalg.solve(predicted.covariance, transition @ filtered.covariance).T
+        dt = predicted.time_s - filtered.time_s
+        transition = np.kron(model.transition(dt), np.eye(len(filtered.position)))
+        # Positions, velocities and whitened errors differ by orders of magnitude: solved in units of their deviations.
+        sigma = np.sqrt(np.diagonal(predicted.covariance))
+        carried = (transition @ filtered.covariance) / sigma[:, None]
+        gain = (np.linalg.solve(predicted.covariance / sigma[:, None] / sigma, carried) / sigma[:, None]).T
         mean = filtered.mean + gain @ (later.mean - predicted.mean)
-        covariance = filtered.covariance + gain @ (later.covariance - predicted.covariance) @ gain.T
+        kept = np.eye(len(filtered.mean)) - gain @ transition
+        added = later.covariance + model.noise(dt, person_size(filtered.position), depths)
+        covariance = kept @ filtered.covariance @ kept.T + gain @ added @ gain.T
         states.append(State(filtered.time_s, mean, (covariance + covariance.T) / 2))
     return states[::-1]
 

@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import math
 
@@ -69,6 +70,20 @@ def test_covariance_is_the_laws_second_moment(trained):
     np.testing.assert_allclose(scatter, people.scatter[:, 0], rtol=1e-6)
     np.testing.assert_allclose(weights, people.weights, rtol=1e-5)
     np.testing.assert_allclose(keypoints.flatten(1), people.mean, rtol=1e-6)
+
+
+def test_second_moments_of_exchanges_far_apart_are_a_covariance_in_float32(trained):
+    model = copy.deepcopy(trained[0])
+    head = model.covariance_head
+    with torch.no_grad():
+        head.ellipse_bias.fill_(-1e3)
+        head.calibration.fill_(0.05)
+        head.start_taylor.zero_()
+        model.mean_head.maps.weight.mul_(1e3)
+        _, covariance, scatter, weights = Exported(model, 6.0)(torch.randn(6, 3, 64, 64))
+    assert (weights.max(dim=1).values < 0.99).all()
+    for matrix in (*covariance.numpy(), *scatter.numpy()):
+        np.linalg.cholesky((matrix + matrix.T) / 2)
 
 
 def test_a_single_law_has_two_outputs(trained, tmp_path):

@@ -8,7 +8,7 @@ from scipy import stats
 from small_people import STANDING, TWO, exchanged, moving_two, standing, walking_two
 
 from posecov.errors import PosecovError
-from posecov.pose import Pose
+from posecov.pose import SAME_PIXEL, Pose
 from posecov.skeleton import Skeleton
 from posecov.tracking.kalman import KalmanFilter
 from posecov.tracking.motion import MotionModel
@@ -139,3 +139,19 @@ def test_another_skeleton_is_refused():
     kalman.update(standing(), 0.0)
     with pytest.raises(PosecovError, match="two cannot follow one of legs"):
         kalman.update(walking_two()[1][0], 1.0)
+
+
+def test_a_pose_whose_joints_are_all_known_can_be_followed():
+    pose = standing(nu=6.0)
+    fixed = pose.condition(dict(zip(pose.names, pose.keypoints, strict=True)))
+    kalman = KalmanFilter()
+    first = kalman.update(fixed, 0.0)
+    np.testing.assert_allclose(first.sigma, SAME_PIXEL, rtol=1e-5)
+    for time in (0.1, 0.2):
+        np.linalg.cholesky(kalman.update(pose, time).covariance)
+    assert (kalman.update(fixed, 0.3).sigma < 2 * SAME_PIXEL).all()
+
+
+def test_a_small_variance_beside_a_large_one_stays():
+    pose = Pose([[50.0, 20.0], [50.0, 120.0]], np.diag([1e-2, 1e-2, 1e6, 1e6]), TWO)
+    np.testing.assert_allclose(KalmanFilter().update(pose, 0.0).covariance, pose.covariance, rtol=1e-6)

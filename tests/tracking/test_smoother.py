@@ -8,6 +8,8 @@ from small_people import STANDING, TWO, exchanged, standing, walking_two
 
 from posecov import coordinates
 from posecov.errors import PosecovError
+from posecov.pose import Pose
+from posecov.skeleton import Skeleton
 from posecov.tracking.kalman import KalmanFilter
 from posecov.tracking.motion import MotionModel, error_root, limb_depths, person_size
 from posecov.tracking.smoother import filter_film, smooth
@@ -99,3 +101,12 @@ def test_bad_input_is_one_line():
         smooth(poses, times[::-1])
     assert smooth([None, None], [0.0, 1.0]) == [None, None]
     assert smooth([], []) == []
+
+
+def test_large_uncertainties_at_a_high_frame_rate_stay_covariances():
+    one, rng = Skeleton("one", ("point",)), np.random.default_rng(0)
+    for _ in range(20):
+        deviations = 10 ** rng.uniform(1, 6, (5, 2))
+        poses = [Pose(rng.normal(10, 0.1, (1, 2)), np.diag(row**2), one) for row in deviations]
+        for pose in smooth(poses, 1e-4 * np.arange(5), MotionModel()):
+            np.linalg.cholesky(pose.covariance)
