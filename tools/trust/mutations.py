@@ -121,7 +121,11 @@ def _sites(node: ast.AST | None) -> Iterator[tuple[ast.AST, str]]:
     if isinstance(node, ast.FunctionDef):
         yield from (site for inner in [*node.args.defaults, *node.args.kw_defaults, *node.body] for site in _sites(inner))
         return
+    shape = isinstance(node, ast.Call) and _called(node) in ("reshape", "view")
     for child in ast.iter_child_nodes(node):
+        # A shape's -1 is no number.
+        if shape and isinstance(child, ast.UnaryOp):
+            continue
         if not (isinstance(child, ast.keyword) and child.arg in _KEYWORDS):
             yield from _sites(child)
 
@@ -130,8 +134,9 @@ def _replacements(node: ast.AST) -> Iterator[str]:
     if isinstance(node, ast.BinOp):
         left, right = f"({ast.unparse(node.left)})", f"({ast.unparse(node.right)})"
         operator = _OPERATORS.get(type(node.op))
-        text = isinstance(node.left, ast.Constant | ast.JoinedStr) and not isinstance(getattr(node.left, "value", ""), int | float)
-        if operator is not None and not text:
+        if _is_text(node):
+            return
+        if operator is not None:
             yield f"({left} {_symbol(operator)} {right})"
         if isinstance(node.op, ast.Add | ast.Sub | ast.Mult | ast.Div | ast.Pow):
             yield left
@@ -189,6 +194,12 @@ def _calls(node: ast.Call) -> Iterator[str]:
             swapped = list(node.args)
             swapped[a], swapped[b] = swapped[b], swapped[a]
             yield ast.unparse(ast.Call(node.func, swapped, node.keywords))
+
+
+def _is_text(node: ast.AST) -> bool:
+    if isinstance(node, ast.BinOp):
+        return _is_text(node.left) or _is_text(node.right)
+    return isinstance(node, ast.JoinedStr) or isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
 def _called(node: ast.Call) -> str:
