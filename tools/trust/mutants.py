@@ -114,7 +114,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--per-function", type=int, default=6, help="mutants of a function at most, drawn at random; 0: all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=float, default=30.0, help="seconds a mutant may take, beside what its tests take")
-    parser.add_argument("--longest", type=float, default=8.0, help="seconds: tests that take longer are left out")
+    parser.add_argument("--longest", type=float, default=4.0, help="CPU seconds: tests that take longer are left out")
     parser.add_argument("--json", type=Path, help="a file for all mutants and what became of them")
     parser.add_argument("--list", action="store_true", help="only say which mutants there are")
     options = parser.parse_args(arguments)
@@ -178,7 +178,7 @@ class _Campaign:
             ]
             items.sort(key=lambda pair: pair[0])
             took = time.time()
-            limit = self.options.limit + 3 * sum(seconds for seconds, _ in items)
+            limit = self.options.limit + 10 * sum(seconds for seconds, _ in items)
             outcome = _in_fork(lambda mutant=mutant, items=items: _attack(mutant, [item for _, item in items]), limit)
             state, told = outcome if isinstance(outcome, list) else ("killed", outcome)
             if state == "survived":
@@ -193,7 +193,7 @@ class _Campaign:
 
 
 def _trace(items: Sequence[pytest.Item], files: set[str]) -> tuple[dict[str, float], dict[str, list[str]]]:
-    """Seconds of every test, and the functions of the modules that it calls, as path:name. Skipped tests have none."""
+    """CPU seconds of every test, and the functions of the modules that it calls, as path:name. Skipped tests have none."""
     root, times, calls = str(_ROOT) + os.sep, {}, {}
     seen: set[types.CodeType] = set()
 
@@ -203,14 +203,14 @@ def _trace(items: Sequence[pytest.Item], files: set[str]) -> tuple[dict[str, flo
 
     for index, item in enumerate(items):
         seen.clear()
-        started = time.perf_counter()
+        started = time.process_time()
         sys.settrace(watch)
         reports = runtestprotocol(item, log=False, nextitem=items[index + 1] if index + 1 < len(items) else None)
         sys.settrace(None)
         if any(report.failed for report in reports):
             raise RuntimeError(item.nodeid)
         if not any(report.skipped for report in reports):
-            times[item.nodeid] = time.perf_counter() - started
+            times[item.nodeid] = time.process_time() - started
             calls[item.nodeid] = sorted({f"{code.co_filename.removeprefix(root)}:{code.co_qualname}" for code in seen})
     return times, calls
 
