@@ -1,10 +1,10 @@
 """Break the formulas one at a time, and see whether the tests notice.
 
-    python tools/trust/mutants.py [--only law mixture ...] [--per-function 6] [--seed 0] [--json out/mutants.json]
+    python tools/trust/mutants.py [--only law mixture ...] [--per-function 6] [--seed 0] [--json out/mutants.jsonl]
 
-Every mutant is one changed expression of a function (see `mutations`). The tests of MODULES are collected once, in this process;
-each mutant runs in a fork of it, in which the functions of its module get the code of the changed source, and stops at the first
-test that fails. Only tests that call the changed function run, the quickest first. Tests that need data are left out.
+Every mutant is one changed expression of a function (see `mutations`). The tests of MODULES are collected once, in this
+process; each mutant runs in a fork of it, in which the functions of its module get the code of the changed source, and stops
+at the first test that fails. Only tests that call the changed function run, the quickest first; none that needs data.
 
 Exit code 0 when every mutant is killed, runs into the time limit, or stands with its reason in equivalent_mutants.yaml; 1 when
 one survives, 2 when the tests fail without any change.
@@ -36,72 +36,55 @@ from _pytest.runner import runtestprotocol
 from mutations import Mutant, is_new, mutants_of
 
 _ROOT = Path(__file__).resolve().parents[2]
-_LEARN = "posecov/learn"
-# Modules, and the tests that belong to them.
+# Modules in posecov/, and the tests in tests/ that belong to them.
 MODULES: dict[tuple[str, ...], tuple[str, ...]] = {
-    ("posecov/law.py", "posecov/coordinates.py"): (
-        "test_law.py",
-        "test_coordinates.py",
-        "test_mixture.py",
-        "evaluation/test_evaluation.py",
+    ("law", "coordinates"): ("test_law", "test_coordinates", "test_mixture", "evaluation/test_evaluation"),
+    ("mixture", "density", "exchanges", "components"): (
+        "test_mixture",
+        "test_density",
+        "test_exchanges",
+        "test_components",
+        "test_pose_mixture",
     ),
-    ("posecov/mixture.py", "posecov/density.py", "posecov/exchanges.py", "posecov/components.py"): (
-        "test_mixture.py",
-        "test_density.py",
-        "test_exchanges.py",
-        "test_components.py",
-        "test_pose_mixture.py",
+    ("pose", "clicks", "fixes", "suggest", "regions"): (
+        "test_pose",
+        "test_pose_mixture",
+        "test_clicks",
+        "test_fixes",
+        "test_regions",
+        "test_interchange",
+        "test_skeleton",
     ),
-    ("posecov/pose.py", "posecov/clicks.py", "posecov/fixes.py", "posecov/suggest.py", "posecov/regions.py"): (
-        "test_pose.py",
-        "test_pose_mixture.py",
-        "test_clicks.py",
-        "test_fixes.py",
-        "test_regions.py",
-        "test_interchange.py",
-        "test_skeleton.py",
+    ("geometry", "boxes"): ("test_geometry", "test_coordinates", "test_boxes"),
+    ("metrics", "ranking", "evaluation/uncertainty", "evaluation/oks"): (
+        "test_metrics",
+        "test_ranking",
+        "evaluation/test_evaluation",
+        "evaluation/test_evaluation_mixture",
+        "evaluation/test_oks",
     ),
-    ("posecov/geometry.py", "posecov/boxes.py"): ("test_geometry.py", "test_boxes.py"),
-    ("posecov/metrics.py", "posecov/ranking.py", "posecov/evaluation/uncertainty.py", "posecov/evaluation/oks.py"): (
-        "test_metrics.py",
-        "test_ranking.py",
-        "evaluation/test_evaluation.py",
-        "evaluation/test_evaluation_mixture.py",
-        "evaluation/test_oks.py",
+    ("tracking/kalman", "tracking/smoother", "tracking/measurement", "tracking/motion"): (
+        "tracking/test_kalman",
+        "tracking/test_smoother",
+        "tracking/test_measurement",
+        "tracking/test_motion",
     ),
-    (
-        "posecov/tracking/kalman.py",
-        "posecov/tracking/smoother.py",
-        "posecov/tracking/measurement.py",
-        "posecov/tracking/motion.py",
-    ): (
-        "tracking/test_kalman.py",
-        "tracking/test_smoother.py",
-        "tracking/test_measurement.py",
-        "tracking/test_motion.py",
+    tuple(f"learn/losses/{name}" for name in ("likelihood", "masks", "naive", "pose", "roots", "transport", "catalogue")): (
+        "learn/losses/test_losses_catalogue",
+        "learn/losses/test_losses_likelihood",
+        "learn/losses/test_losses_mixture",
+        "learn/losses/test_losses_pose",
+        "learn/losses/test_losses_transport",
     ),
-    tuple(f"{_LEARN}/losses/{name}.py" for name in ("likelihood", "masks", "naive", "pose", "roots", "transport", "catalogue")): (
-        "learn/losses/test_losses_catalogue.py",
-        "learn/losses/test_losses_likelihood.py",
-        "learn/losses/test_losses_mixture.py",
-        "learn/losses/test_losses_pose.py",
-        "learn/losses/test_losses_transport.py",
-    ),
-    (f"{_LEARN}/taylor.py",): ("learn/test_taylor.py",),
-    tuple(f"{_LEARN}/pseudo_labels/{name}.py" for name in ("approximate", "covariance", "engine", "neighbours", "search")): (
-        "learn/test_pseudo_labels.py",
-        "learn/test_pseudo_label_search.py",
-        "learn/test_pseudo_label_engine.py",
-    ),
-    (f"{_LEARN}/pseudo_labels/whitening.py", f"{_LEARN}/pseudo_labels/diagnose.py"): (
-        "learn/test_pseudo_labels.py",
-        "learn/test_pseudo_label_search.py",
-        "learn/test_pseudo_label_engine.py",
-    ),
-    tuple(f"{_LEARN}/calibration/{name}.py" for name in ("adapt", "laws", "mixture", "shared", "single")): (
-        "evaluation/test_evaluation.py",
-        "learn/test_calibration_mixture.py",
-        "learn/test_calibration_adapt.py",
+    ("learn/taylor",): ("learn/test_taylor",),
+    tuple(
+        f"learn/pseudo_labels/{name}"
+        for name in ("approximate", "covariance", "diagnose", "engine", "neighbours", "search", "whitening")
+    ): ("learn/test_pseudo_labels", "learn/test_pseudo_label_search", "learn/test_pseudo_label_engine"),
+    tuple(f"learn/calibration/{name}" for name in ("adapt", "laws", "mixture", "shared", "single")): (
+        "evaluation/test_evaluation",
+        "learn/test_calibration_mixture",
+        "learn/test_calibration_adapt",
     ),
 }
 
@@ -115,19 +98,21 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=float, default=30.0, help="seconds a mutant may take, beside what its tests take")
     parser.add_argument("--longest", type=float, default=4.0, help="CPU seconds: tests that take longer are left out")
-    parser.add_argument("--json", type=Path, help="a file for all mutants and what became of them")
+    parser.add_argument("--json", type=Path, help="JSON Lines: what became of every mutant is appended")
     parser.add_argument("--list", action="store_true", help="only say which mutants there are")
     options = parser.parse_args(arguments)
     os.chdir(_ROOT)
     sys.path.insert(0, str(_ROOT))
-    tests_of = {path: tests for paths, tests in MODULES.items() for path in paths}
+    tests_of = {
+        f"posecov/{name}.py": tuple(f"tests/{test}.py" for test in tests) for names, tests in MODULES.items() for name in names
+    }
     paths = [path for path in tests_of if not options.only or any(part in path for part in options.only)]
     chosen = [mutant for path in paths for mutant in _chosen(path, options.function, options.per_function, options.seed)]
     if options.list or not chosen:
         print("\n".join(f"{mutant.path}:{mutant.line} {mutant.was} => {mutant.now}" for mutant in chosen) or "no such mutants")
         return 0 if chosen else 2
     plugin = _Campaign(chosen, {path: tests_of[path] for path in paths}, options)
-    files = dict.fromkeys(f"tests/{name}" for path in paths for name in tests_of[path])
+    files = dict.fromkeys(test for path in paths for test in tests_of[path])
     pytest.main(["-q", "-p", "no:cacheprovider", "--no-header", *files], plugins=[plugin])
     return plugin.code
 
@@ -167,12 +152,11 @@ class _Campaign:
         equivalent = _equivalent()
         results = []
         for index, mutant in enumerate(self.mutants):
-            names = [f"tests/{name}" for name in self.tests_of[mutant.path]]
             items = [
                 (times[item.nodeid], item)
                 for item in session.items
                 if item.nodeid in times
-                and item.nodeid.split("::")[0] in names
+                and item.nodeid.split("::")[0] in self.tests_of[mutant.path]
                 and times[item.nodeid] <= self.options.longest
                 and _touches(calls[item.nodeid], mutant)
             ]
@@ -183,12 +167,18 @@ class _Campaign:
             state, told = outcome if isinstance(outcome, list) else ("killed", outcome)
             if state == "survived":
                 state = "equivalent" if mutant.key in equivalent else "survived" if items else "not called"
-            results.append((mutant, state, told, len(items), time.time() - took))
+            results.append((mutant, state))
+            if self.options.json is not None:
+                row = {"key": mutant.key, "function": mutant.function, "line": mutant.line, "state": state, "by": told}
+                _append(self.options.json, row | {"tests": len(items), "seconds": round(time.time() - took, 2)})
             if state in ("survived", "not called"):
-                print(f"{mutant.path}:{mutant.line} {mutant.function} {state}\n  - {mutant.was}\n  + {mutant.now}", flush=True)
+                print(
+                    f"[{index + 1}] {mutant.path}:{mutant.line} {mutant.function} {state}\n  - {mutant.was}\n  + {mutant.now}",
+                    flush=True,
+                )
             if sys.stderr.isatty():
                 print(f"\r{index + 1}/{len(self.mutants)}", end="", file=sys.stderr, flush=True)
-        self.code = _report(results, self.options.json)
+        self.code = _report(results)
         return True
 
 
@@ -251,7 +241,7 @@ def _install(mutant: Mutant) -> None:
 
 def _take(old: Mapping[str, Any], new: Mapping[str, Any], name: str, owner: type | None = None) -> None:
     for key, value in new.items():
-        if key.startswith("__") and key.endswith("__") and not callable(value) or key not in old:
+        if key not in old or (key.startswith("__") and key.endswith("__") and not callable(value)):
             continue
         if isinstance(value, type):
             if value.__module__ == name and isinstance(old[key], type):
@@ -260,7 +250,8 @@ def _take(old: Mapping[str, Any], new: Mapping[str, Any], name: str, owner: type
         mine, theirs = _function(old[key]), _function(value)
         if isinstance(mine, types.FunctionType) and isinstance(theirs, types.FunctionType):
             if theirs.__module__ == name and mine.__code__.co_freevars == theirs.__code__.co_freevars:
-                mine.__code__, mine.__defaults__, mine.__kwdefaults__ = theirs.__code__, theirs.__defaults__, theirs.__kwdefaults__
+                mine.__code__, mine.__defaults__ = theirs.__code__, theirs.__defaults__
+                mine.__kwdefaults__ = theirs.__kwdefaults__
                 if hasattr(old[key], "cache_clear"):
                     old[key].cache_clear()
         elif isinstance(value, bool | int | float | str | tuple | list | dict) and not key.startswith("__"):
@@ -336,11 +327,17 @@ def _equivalent() -> dict[str, str]:
     return {key: group["reason"] for group in groups or [] for key in group["mutants"]}
 
 
-def _report(results: Sequence[tuple[Mutant, str, str, int, float]], path: Path | None) -> int:
+def _append(path: Path, row: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def _report(results: Sequence[tuple[Mutant, str]]) -> int:
     """Print the table; 1 when a mutant survived."""
     states = ("killed", "timed out", "equivalent", "not called", "survived")
     table: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
-    for mutant, state, *_ in results:
+    for mutant, state in results:
         table[mutant.path][state] += 1
         table["all"][state] += 1
     table["all"] = table.pop("all")
@@ -348,13 +345,6 @@ def _report(results: Sequence[tuple[Mutant, str, str, int, float]], path: Path |
     print("|---" * (len(states) + 2) + "|")
     for name, counts in table.items():
         print(f"| {name} | {counts.total()} | " + " | ".join(str(counts[state]) for state in states) + " |")
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        rows = [
-            {"key": m.key, "function": m.function, "line": m.line, "state": state, "by": by, "tests": count, "seconds": seconds}
-            for m, state, by, count, seconds in results
-        ]
-        path.write_text(json.dumps(rows, indent=1), encoding="utf-8")
     return 1 if table["all"]["survived"] + table["all"]["not called"] else 0
 
 

@@ -1,4 +1,4 @@
-"""Mutations of a module's formulas: operators, signs, constants, comparisons, transposes, terms and arguments, one at a time."""
+"""Mutations of a module's formulas, one at a time: operators, signs, constants, comparisons, transposes, terms, arguments."""
 
 import ast
 from collections.abc import Iterator
@@ -157,7 +157,8 @@ def _replacements(node: ast.AST) -> Iterator[str]:
         for other in _COMPARISONS[type(node.ops[0])]:
             yield ast.unparse(ast.Compare(node.left, [other()], node.comparators))
     elif isinstance(node, ast.BoolOp):
-        yield f"({(' or ' if isinstance(node.op, ast.And) else ' and ').join(f'({ast.unparse(value)})' for value in node.values)})"
+        other = " or " if isinstance(node.op, ast.And) else " and "
+        yield f"({other.join(f'({ast.unparse(value)})' for value in node.values)})"
     elif isinstance(node, ast.IfExp):
         yield f"({ast.unparse(ast.IfExp(ast.UnaryOp(ast.Not(), node.test), node.body, node.orelse))})"
     elif isinstance(node, ast.Attribute) and node.attr in ("T", "mT"):
@@ -199,7 +200,7 @@ def _calls(node: ast.Call) -> Iterator[str]:
 def _is_text(node: ast.AST) -> bool:
     if isinstance(node, ast.BinOp):
         return _is_text(node.left) or _is_text(node.right)
-    return isinstance(node, ast.JoinedStr) or isinstance(node, ast.Constant) and isinstance(node.value, str)
+    return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
 
 
 def _called(node: ast.Call) -> str:
