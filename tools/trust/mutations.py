@@ -157,8 +157,8 @@ def _replacements(node: ast.AST) -> Iterator[str]:
         for other in _COMPARISONS[type(node.ops[0])]:
             yield ast.unparse(ast.Compare(node.left, [other()], node.comparators))
     elif isinstance(node, ast.BoolOp):
-        other = " or " if isinstance(node.op, ast.And) else " and "
-        yield f"({other.join(f'({ast.unparse(value)})' for value in node.values)})"
+        word = " or " if isinstance(node.op, ast.And) else " and "
+        yield f"({word.join(f'({ast.unparse(value)})' for value in node.values)})"
     elif isinstance(node, ast.IfExp):
         yield f"({ast.unparse(ast.IfExp(ast.UnaryOp(ast.Not(), node.test), node.body, node.orelse))})"
     elif isinstance(node, ast.Attribute) and node.attr in ("T", "mT"):
