@@ -55,7 +55,8 @@ def test_joints_change_places_with_their_mirror_joints_only(name):
 
 
 def test_a_pair_alone_has_its_joint_s_name_not_the_limb_s():
-    skeleton = Skeleton("knees", ("neck", "r_knee", "l_knee"), (("r_knee", "l_knee"),), (("neck", "r_knee"), ("neck", "l_knee")))
+    limbs = (("neck", "r_knee"), ("neck", "l_knee"))
+    skeleton = Skeleton("knees", ("neck", "r_knee", "l_knee"), (("r_knee", "l_knee"),), limbs)
     assert [exchange.name for exchange in exchanges_of(skeleton)] == ["none", "knee"]
     assert [limb.name for limb in limb_pairs(skeleton)] == ["knee"]
 
