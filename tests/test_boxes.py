@@ -122,6 +122,17 @@ def test_ids_that_fit_no_picture_or_several_are_said():
         check_ids("r.json", boxes, [Path("0007.jpg"), Path("b/img7.jpg")])
 
 
+def test_one_name_among_ids_makes_it_no_file_of_ids():
+    check_ids("r.json", {"7": np.zeros((1, 4)), "a.jpg": np.zeros((1, 4))}, [Path("other.jpg")])
+
+
+def test_blanks_after_commas_belong_to_no_name(tmp_path):
+    (tmp_path / "table.csv").write_text('x, y, width, height, image\n1, 2, 3, 4, a.jpg\n5, 6, 7, 8, "b, c.jpg"\n')
+    boxes = read_boxes(tmp_path / "table.csv")
+    assert list(boxes) == ["a.jpg", "b, c.jpg"]
+    np.testing.assert_array_equal(boxes["b, c.jpg"], [[5, 6, 7, 8]])
+
+
 def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "picture.json").write_bytes(b"\xff\xd8\xff\xe0")
     for name, said in (("missing.json", "no such file"), ("picture.json", "cannot read"), (".", "folder")):
@@ -136,3 +147,5 @@ def test_the_longest_name_wins(tmp_path):
         assert boxes_of(boxes, tmp_path / folder / "a.jpg")[0, 0] == expected
     assert boxes_of(boxes, tmp_path / "b.jpg") is None
     assert boxes_of(boxes, tmp_path / "xa.jpg") is None
+    whole = (tmp_path / "x" / "a.jpg").as_posix().removeprefix("/")
+    assert boxes_of(boxes | {whole: np.full((1, 4), 4)}, tmp_path / "x" / "a.jpg")[0, 0] == 4

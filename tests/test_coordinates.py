@@ -1,6 +1,7 @@
 """The order x0, y0, x1, y1, ... and the indexing that rests on it."""
 
 import numpy as np
+import pytest
 
 from posecov import coordinates
 from posecov.geometry import Similarity
@@ -16,6 +17,14 @@ def test_rows_of_joints():
     np.testing.assert_array_equal(coordinates.rows([2, 0]), [4, 5, 0, 1])
     assert coordinates.rows([]).shape == (0,)
     np.testing.assert_array_equal(coordinates.joint_mask_to_rows(np.array([[True, False]])), [[True, True, False, False]])
+
+
+def test_masks_over_joints_of_any_shape_in_both_libraries():
+    torch = pytest.importorskip("torch")
+    for mask in (np.array([True, False, True]), np.array([[[True, False, False], [False, True, True]]])):
+        expected = np.stack([mask, mask], axis=-1).reshape(*mask.shape[:-1], 6)
+        np.testing.assert_array_equal(coordinates.joint_mask_to_rows(mask), expected)
+        np.testing.assert_array_equal(coordinates.joint_mask_to_rows(torch.from_numpy(mask)).numpy(), expected)
 
 
 def test_joint_blocks_for_any_number_of_leading_dimensions():

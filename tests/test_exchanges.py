@@ -54,6 +54,13 @@ def test_joints_change_places_with_their_mirror_joints_only(name):
             assert exchange.permutation[other] == index
 
 
+def test_a_pair_alone_has_its_joint_s_name_not_the_limb_s():
+    limbs = (("neck", "r_knee"), ("neck", "l_knee"))
+    skeleton = Skeleton("knees", ("neck", "r_knee", "l_knee"), (("r_knee", "l_knee"),), limbs)
+    assert [exchange.name for exchange in exchanges_of(skeleton)] == ["none", "knee"]
+    assert [limb.name for limb in limb_pairs(skeleton)] == ["knee"]
+
+
 def test_a_branched_limb_goes_with_what_it_hangs_from():
     sides = [(f"r_{name}", f"l_{name}") for name in ("toe", "heel", "ankle", "hip")]
     limbs = [(f"{s}_{a}", f"{s}_{b}") for s in "rl" for a, b in (("ankle", "toe"), ("ankle", "heel"), ("hip", "ankle"))]

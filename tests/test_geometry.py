@@ -88,6 +88,8 @@ def test_covariances_follow_points(name):
     after = np.cov(similarity.points(points).reshape(40, 6).T)
     np.testing.assert_allclose(similarity.covariance(before), after, atol=1e-9)
     np.testing.assert_allclose(similarity.covariance(np.stack([before, 2 * before]))[1], 2 * after, atol=1e-9)
+    table = np.arange(1.0, 4)[:, None, None, None, None] * np.broadcast_to(before, (2, 5, 6, 6))
+    np.testing.assert_allclose(similarity.covariance(table)[2, 1, 4], 3 * after, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", MAPS)
@@ -131,6 +133,19 @@ def test_outside_of_the_picture_is_grey_127():
         assert (crop[0, 0] == 127).all()
         assert (crop == 255).any()
     assert (warp(image, crop_map(np.array([400.0, 400.0, 50.0, 50.0]), 64), 64) == 127).all()
+
+
+def test_all_corners_of_a_turned_crop_are_cut_out():
+    image = np.full((200, 200, 3), 255, np.uint8)
+    for eighth in range(8):
+        for mirror in (False, True):
+            similarity = crop_map(np.array([70.0, 70.0, 60.0, 60.0]), 32, rotation=eighth * np.pi / 4 + 0.3, mirror=mirror)
+            assert (warp(image, similarity, 32) == 255).all()
+
+
+def test_a_fourth_channel_is_padded_like_the_others():
+    crop = warp(np.full((50, 50, 4), 255, np.uint8), crop_map(np.array([-50.0, 0.0, 100.0, 100.0]), 64), 64)
+    assert (crop[0, 0] == 127).all()
 
 
 def test_a_crop_of_a_long_picture():

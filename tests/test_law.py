@@ -201,6 +201,13 @@ def test_probability_within_a_radius_is_that_of_samples_and_of_a_line():
         law.probability_within(np.eye(2), -1.0, 4.0)
 
 
+def test_probability_within_takes_degrees_of_freedom_for_each_point():
+    scatter, dofs = random_scatter(np.random.default_rng(14), 2, (3,)), np.array([1.5, 4.5, math.inf])
+    within = law.probability_within(scatter, np.array([1.0, 2.0, 3.0]), dofs)
+    each = [law.probability_within(scatter[n], n + 1.0, dofs[n]) for n in range(3)]
+    np.testing.assert_allclose(within, each, rtol=1e-12)
+
+
 def test_expected_distance_about_the_mean_has_closed_forms():
     # Round Gaussians follow Rayleigh's law, and half the squared radius of a round t follows F(2, nu).
     assert law.expected_distance(np.zeros(2), 4 * np.eye(2), math.inf) == pytest.approx(2 * np.sqrt(np.pi / 2), rel=1e-9)
@@ -325,3 +332,33 @@ def test_what_is_not_a_covariance_is_an_error_of_ours():
         law.squared_mahalanobis(np.ones(2), np.diag([1.0, -1.0]))
     with pytest.raises(PosecovError, match="degrees of freedom"):
         law.negative_log_likelihood(np.ones(2), np.eye(2), 0.0)
+
+
+def test_one_bad_number_of_degrees_of_freedom_among_many_is_an_error():
+    for dofs in ([3.0, -1.0], [3.0, 0.0]):
+        with pytest.raises(PosecovError, match="must be positive"):
+            law.central_mass(np.ones(2), 2, np.array(dofs))
+    with pytest.raises(PosecovError, match="more than 2"):
+        law.covariance_from_scatter(np.ones((2, 2, 2)), np.array([3.0, 2.0]))
+
+
+def test_a_law_from_second_moments_has_them_and_counts_its_people():
+    covariance = random_scatter(np.random.default_rng(20), 4, (3,))
+    many = law.Law.from_covariance(np.arange(12).reshape(3, 4), covariance, 5.0)
+    np.testing.assert_allclose(many.covariance, covariance, rtol=1e-12)
+    np.testing.assert_allclose(many.scatter, 0.6 * covariance, rtol=1e-12)
+    np.testing.assert_array_equal(many.mean[2], [8, 9, 10, 11])
+    assert (len(many), len(many[1]), len(many[1:])) == (3, 1, 2)
+
+
+def test_wasserstein_distance_of_a_law_from_itself_is_not_negative():
+    """Rounding would take it below 0 in about half of these."""
+    rng = np.random.default_rng(21)
+    for _ in range(20):
+        covariance = random_scatter(rng, 6)
+        assert 0 <= law.gaussian_wasserstein2(np.zeros(6), covariance, np.zeros(6), covariance) < 1e-12 * np.trace(covariance)
+
+
+def test_sigmas_of_one_person_are_those_in_a_batch():
+    covariance = random_scatter(np.random.default_rng(22), 6, (2,))
+    np.testing.assert_allclose(law.joint_sigma(covariance)[1], law.joint_sigma(covariance[1]))

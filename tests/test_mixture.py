@@ -285,6 +285,28 @@ def test_hidden_joints_take_the_likeliest_component_where_it_is_a_near_thing():
         np.testing.assert_allclose(left[:, joint], values[:, hidden] - after.mean, rtol=1e-6, atol=1e-8)
 
 
+def test_hidden_joints_of_one_pose_under_the_laws_of_many():
+    mixture, values = make(19, (3,)), 2 * np.random.default_rng(19).standard_normal(6)
+    left = mixture.hidden_joint_residuals(values)
+    assert (len(mixture), len(mixture[0]), left.shape) == (3, 1, (3, 3, 2))
+    for n in range(3):
+        np.testing.assert_allclose(left[n], mixture[n].hidden_joint_residuals(values), rtol=1e-9)
+
+
+class AtTheEnd(np.random.Generator):
+    """Draws nothing but the largest number below 1."""
+
+    def random(self, size):
+        return np.full(size, 1 - 2.0**-53)
+
+
+def test_a_draw_beyond_weights_whose_sum_was_rounded_down_is_of_the_last_component():
+    weights = np.full(7, 1 / 7)
+    assert np.cumsum(weights)[-1] < 1 - 2.0**-53
+    mixture = Mixture(weights, np.arange(7.0)[:, None] * np.ones(2), np.broadcast_to(1e-12 * np.eye(2), (7, 2, 2)), math.inf)
+    np.testing.assert_allclose(mixture.sample(AtTheEnd(np.random.PCG64(0)), 3), 6, atol=1e-4)
+
+
 def test_what_underflows_stays_finite():
     mean = np.array([0.0, 0, 1e6, 0, 0, 0])
     mixture = Mixture.of_exchanges(mean, 1e-2 * np.eye(6), math.inf, np.array([1.0, 1e-300]), SWAP)
@@ -310,6 +332,10 @@ def test_hypotheses_merge_exchanges_that_one_cannot_see():
         ["ankle"],
     ]
     assert list(found.values()) == pytest.approx([0.7, 0.2, 0.06, 0.04])
+    # One sees nothing where the joints lie closer than so many standard deviations, of sqrt(16 * 4.5 / 2.5) px.
+    apart = np.hypot(80, 80) / np.sqrt(16 * 4.5 / 2.5)
+    assert len(mixture.hypotheses(0.99 * apart)) == 4
+    assert len(mixture.hypotheses(1.01 * apart)) == 1
     # The law is the mixture of its hypotheses.
     values = mixture.sample(np.random.default_rng(17), 5)
     parts = [np.log(p) + mixture.part(group).log_density(values) for group, p in mixture.hypotheses()]

@@ -109,6 +109,8 @@ def test_alternatives_are_exchanged_poses_with_their_probability():
     np.testing.assert_allclose(both.scatter, law_of().scatters[1], rtol=1e-5)
     rare = make(weights=np.array([0.9995, 0.0004, 0.0001]))
     assert rare.alternatives == []
+    # Less likely than 0.001, neither more nor as likely.
+    assert [chance for _, chance in make(weights=np.array([0.9975, 0.0015, 0.001])).alternatives] == [0.0015, 0.001]
 
 
 def test_alternatives_that_look_the_same_are_one():
@@ -200,6 +202,15 @@ def test_what_is_not_a_pose(change, said):
         change(make())
 
 
+@pytest.mark.parametrize("size", [1.0, 0.01])
+def test_one_variance_that_is_not_the_law_s_is_refused_at_every_size(size):
+    pose = make().mapped(Similarity(size * np.eye(2), np.zeros(2)))
+    covariance = pose.covariance.copy()
+    covariance[8, 8] *= 1.01
+    with pytest.raises(PosecovError, match="not those of its components"):
+        replace(pose, covariance=covariance)
+
+
 def test_questions_that_have_no_answer():
     pose = make()
     for ask, said in [
@@ -234,6 +245,7 @@ def test_the_laws_of_several_poses_are_one_law(single):
         poses = [make(points=points, seed=n, weights=np.roll(WEIGHTS, n)) for n, points in enumerate(shifted)]
     people = law_of_poses(poses)
     assert len(people) == 3
+    assert len(law_of_poses(poses[:1])) == 1
     assert isinstance(people, Law if single else Mixture)
     assert people.degrees_of_freedom == 5.0
     values = coordinates.flatten(np.stack(shifted) + 3.0)

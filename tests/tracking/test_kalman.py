@@ -106,6 +106,30 @@ def test_a_track_that_began_exchanged_is_mended_once_the_network_has_said_so_oft
     np.testing.assert_allclose(found[-1], STANDING, atol=2)
 
 
+@pytest.mark.parametrize(("error_time_s", "begin"), [(0.0, 0.0), (0.25, 0.0), (0.25, 100.0)])
+def test_left_and_right_change_at_five_nats_of_new_evidence(error_time_s, begin):
+    kalman = KalmanFilter(MotionModel(acceleration=0.5, error_time_s=error_time_s))
+    weights = [0.9, 0.06, 0.04]
+    kalman.update(standing(exchanged(), nu=5.0, weights=weights), begin)
+    new = 1 - math.exp(-1 / 30 / error_time_s) if error_time_s else 1.0
+    needed = math.ceil(5 / (new * math.log(0.9 / 0.06)))
+    for index in range(1, needed + 1):
+        pose = kalman.update(standing(nu=5.0, weights=weights), begin + index / 30)
+        np.testing.assert_allclose(pose.keypoints, exchanged() if index < needed else STANDING, atol=0.1)
+
+
+def test_a_prediction_is_made_anew_for_another_time_and_after_another_frame():
+    times, poses = walking_two()
+    kalman = KalmanFilter()
+    assert kalman.predicted(0.0) is None
+    for time, pose in zip(times, poses, strict=True):
+        kalman.update(pose, time)
+        np.testing.assert_allclose(kalman.predicted(time).mean, kalman.step.filtered.mean)
+        one, other = kalman.predicted(time + 0.1), kalman.predicted(time + 0.3)
+        assert (one.time_s, other.time_s) == (time + 0.1, time + 0.3)
+        assert np.trace(other.position_covariance) > np.trace(one.position_covariance)
+
+
 def test_a_gross_error_of_one_joint_is_weighed_down_under_a_student_t():
     gross = STANDING.copy()
     gross[4, 0] += 60

@@ -40,6 +40,11 @@ def test_evidence_for_another_labelling_is_the_ratio_of_the_weights():
     assert relabelling_evidence(standing(), 0).tolist() == [0]
 
 
+def test_one_frame_says_no_more_than_a_factor_of_a_thousand():
+    sure = standing(nu=5.0, weights=[1 - 2e-7, 1e-7, 1e-7])
+    np.testing.assert_allclose(relabelling_evidence(sure, 0), [0, math.log(1e-3), math.log(1e-3)], atol=1e-6)
+
+
 def test_further_errors_are_the_student_t_s_expected_scale_joint_by_joint():
     nu, residual = 5.0, np.zeros(10)
     residual[2:4] = 12.0, 9.0

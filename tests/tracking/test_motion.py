@@ -14,7 +14,7 @@ from posecov.skeleton import load_skeleton
 from posecov.tracking.motion import MotionModel, error_root, limb_depths, person_size
 
 
-@pytest.mark.parametrize("fading_s", [0.05, 0.5, 1e4, math.inf])
+@pytest.mark.parametrize("fading_s", [0.05, 0.5, 6.9, 7.1, 1e4, math.inf])
 def test_transition_and_noise_are_those_of_the_differential_equation(fading_s):
     model = MotionModel(acceleration=2.0, persistence_s=0.2, fading_s=fading_s, shared=0.0, error_time_s=0.3)
     drift = np.array([[0.0, 1.0], [0.0, -1 / fading_s]])
@@ -70,6 +70,7 @@ def test_the_root_follows_exchanges_and_turns_and_leaves_sure_joints_alone_where
     np.testing.assert_allclose(error_root(matrix[np.ix_(order, order)]), root[np.ix_(order, order)], atol=1e-10)
     turn = np.kron(np.eye(3), [[0.6, -0.8], [0.8, 0.6]])
     np.testing.assert_allclose(error_root(turn @ matrix @ turn.T), turn @ root @ turn.T, atol=1e-10)
+    np.testing.assert_allclose(error_root(1e-4 * matrix), 1e-2 * root, atol=1e-10)  # Far below a pixel too.
     wider = np.diag([1.0, 1, 10, 10, 1, 1])
     np.testing.assert_allclose(error_root(wider @ matrix @ wider), wider @ root, atol=1e-9)
 

@@ -85,6 +85,26 @@ def test_a_film_that_began_exchanged_is_labelled_as_all_its_frames_say():
         np.testing.assert_allclose(pose.keypoints, STANDING, atol=0.5)
 
 
+@pytest.mark.parametrize(
+    ("weights", "wrong", "frames"),
+    [
+        ([0.9, 0.06, 0.04], (0, 7), 8),  # The last frame alone would leave it as it began.
+        ([0.5, 0.4, 0.1], (0,), 3),  # Little evidence, and none against it.
+    ],
+)
+def test_the_sum_over_a_film_decides_about_left_and_right(weights, wrong, frames):
+    poses = [standing(exchanged() if index in wrong else STANDING, nu=5.0, weights=weights) for index in range(frames)]
+    for pose in smooth(poses, np.arange(frames) / 30):
+        np.testing.assert_allclose(pose.keypoints, STANDING, atol=0.5)
+    right = [pose for index, pose in enumerate(poses) if index not in wrong]
+    assert [step.component for step in filter_film(right, np.arange(len(right)) / 30, MODEL)] == [0] * len(right)
+
+
+def test_gaps_are_filled_up_to_a_second():
+    for gap, filled in ((0.95, True), (1.05, False)):
+        assert (smooth([standing(), None, standing()], [0.0, gap / 2, gap])[1] is not None) == filled
+
+
 def test_it_knows_more_than_the_live_filter_and_ends_as_sure():
     times, poses = walking_two(frames=12)
     kalman = KalmanFilter(MODEL)
