@@ -2,7 +2,7 @@
 
     python tools/trust/mutants.py [--only law mixture ...] [--per-function 6] [--seed 0] [--json out/mutants.jsonl]
 
-Every mutant is one changed expression of a function (see `mutations`). The tests of MODULES are collected once, in this
+Every mutant is one changed expression of a function (see `formulas`). The tests of MODULES are collected once, in this
 process; each mutant runs in a fork of it, in which the functions of its module get the code of the changed source, and stops
 at the first test that fails. Only tests that call the changed function run, the quickest first; none that needs data.
 
