@@ -94,11 +94,11 @@ def test_operators_of_strangers(tmp_path, unopened):
     branch = helper.make_graph([node], "branch", [], [])
     nested = helper.make_node("If", ["x"], ["z"], then_branch=branch, else_branch=branch)
     engine = helper.make_node("EPContext", ["x"], ["z"], domain="com.microsoft")
-    for number, (node, said) in enumerate(
+    for number, (wrong, said) in enumerate(
         [(node, "custom:Steal"), (nested, "custom:Steal"), (engine, "com.microsoft:EPContext")]
     ):
         path = tmp_path / f"{number}.onnx"
-        onnx.save(network([node]), str(path))
+        onnx.save(network([wrong]), str(path))
         assert all(f"needs the operator {said}" in line for line in refusals(path))
 
 

@@ -38,7 +38,7 @@ import file_readers
 file_readers.MODULES = ()
 import mutate_files
 from posecov.errors import PosecovError
-mutate_files._CPU_SECONDS = 0.5
+mutate_files._CPU_SECONDS = 2.0
 
 def refuse(): raise PosecovError("x" * 10_000)
 def stumble(): raise ValueError
