@@ -157,14 +157,8 @@ def test_real_mpii():
 
 
 OUTSIDE = [
-    "/etc/passwd",
-    "{folder}/a.jpg",
-    "C:\\a.jpg",
-    "..\\a.jpg",
-    "x\\..\\..\\a.jpg",
-    "\\\\host\\a.jpg",
-    "x/../../a.jpg",
-    "linked.jpg",
+    *("/etc/passwd", "{folder}/a.jpg", "C:\\a.jpg", "..\\a.jpg", "x\\..\\..\\a.jpg"),
+    *("\\\\host\\a.jpg", "x/../../a.jpg", "linked.jpg"),
 ]
 
 

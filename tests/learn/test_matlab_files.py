@@ -35,7 +35,7 @@ def test_good_files_are_what_scipy_says(tmp_path, packed):
     path = written(tmp_path / "a.mat", {**NESTED, "RELEASE": NESTED}, do_compression=packed)
     for name, value in scipy.io.loadmat(path, squeeze_me=True).items():
         if not name.startswith("__"):
-            np.testing.assert_equal(load_variable(path, name, squeeze_me=True), value)
+            assert repr(load_variable(path, name, squeeze_me=True)) == repr(value)
     assert load_variable(path, "none of it") is None
 
 

@@ -38,12 +38,12 @@ import file_readers
 file_readers.MODULES = ()
 import mutate_files
 from posecov.errors import PosecovError
-mutate_files._CPU_SECONDS = 2.0
+mutate_files._CPU_SECONDS, mutate_files._MEMORY = 2.0, 2**26
 
 def refuse(): raise PosecovError("x" * 10_000)
 def stumble(): raise ValueError
 def ask(): raise MemoryError
-def fill(): return bytearray(b"x") * (2**30 + 2**26)
+def fill(): return bytearray(b"x") * 2**27
 def crash(): ctypes.string_at(1)
 def hang():
     while True: pass

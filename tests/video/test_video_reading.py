@@ -174,10 +174,13 @@ def test_a_list_of_films_is_no_film(tmp_path, text):
 
 
 @pytest.mark.parametrize(
-    ("name", "codec"), [("a.mov", "libx264"), ("a.mkv", "libx264"), ("a.avi", "mpeg4"), ("a.webm", "libvpx"), ("a.mpg", "mpeg1video"),
-                        ("a.ts", "libx264"), ("a.wmv", "wmv2"), ("a.flv", "flv"), ("a.ogv", "libtheora"), ("a.3gp", "mpeg4"),
-                        ("a.mjpeg", "mjpeg")]
-)  # fmt: skip
+    ("name", "codec"),
+    [
+        *(("a.mov", "libx264"), ("a.mkv", "libx264"), ("a.avi", "mpeg4"), ("a.webm", "libvpx"), ("a.mpg", "mpeg1video")),
+        *(("a.ts", "libx264"), ("a.wmv", "wmv2"), ("a.flv", "flv"), ("a.ogv", "libtheora"), ("a.3gp", "mpeg4")),
+        ("a.mjpeg", "mjpeg"),
+    ],
+)
 def test_the_usual_containers_are_films(tmp_path, name, codec):
     try:
         path = make_film(tmp_path / name, 6, codec=codec)
