@@ -149,3 +149,20 @@ def test_the_longest_name_wins(tmp_path):
     assert boxes_of(boxes, tmp_path / "xa.jpg") is None
     whole = (tmp_path / "x" / "a.jpg").as_posix().removeprefix("/")
     assert boxes_of(boxes | {whole: np.full((1, 4), 4)}, tmp_path / "x" / "a.jpg")[0, 0] == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.json", json.dumps({"a.jpg": [[1, 2, 10**400, 4]]})),
+        ("a.json", '{"a.jpg": [[1, 2, 1e999, 4]]}'),
+        ("a.csv", f"image,x,y,width,height\n{'x' * 200_000},1,2,3,4\n"),
+        ("a.csv", "image,x,y,width,height\na.jpg,1,2,inf,4\n"),
+        ("a.csv", '"' + "x" * 200_000),
+    ],
+)
+def test_numbers_and_names_beyond_all_bounds(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(PosecovError) as caught:
+        read_boxes(tmp_path / name)
+    assert str(caught.value).startswith(str(tmp_path / name))

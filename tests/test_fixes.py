@@ -53,3 +53,9 @@ def test_what_is_wrong_is_one_line(text):
         read_fixes(text)
     assert len(str(error.value).splitlines()) == 1
     assert ("nothing.json" if text.startswith("n") else "--fix") in str(error.value)
+
+
+def test_numbers_beyond_all_floats(tmp_path):
+    for text in (f'{{"l_wrist": [{10**400}, 1]}}', '{"l_wrist": [1e999, 1]}'):
+        with pytest.raises(PosecovError):
+            read_fixes(text)

@@ -1,15 +1,17 @@
 import io
 import struct
+import sys
 import tracemalloc
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from posecov.errors import PosecovError
-from posecov.images import PictureTooLarge, decode_image, list_images, read_image
+from posecov.images import PictureTooLarge, decode_image, list_images, read_image, upright_size
 
 RGB = np.zeros((40, 60, 3), dtype=np.uint8)
 RGB[:, :, 0] = 250
@@ -245,3 +247,32 @@ def test_the_limit_of_pixels_counts_before_anything_is_decoded(tmp_path):
     assert tracemalloc.get_traced_memory()[1] < 1e6
     tracemalloc.stop()
     assert decode_image(content, "a", 9_000_000).shape == (3_000, 3_000, 3)
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_size_in_the_header_is_that_of_the_upright_picture(tmp_path, kind, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"a.{kind}"
+    Image.fromarray(RGB).save(path, exif=exif, **({"lossless": True} if kind == "webp" else {}))
+    image = read_image(path)
+    wanted = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+    np.testing.assert_array_equal(image, np.asarray(wanted)[:, :, ::-1])
+    assert upright_size(path) == image.shape[1::-1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts memory as Linux does")
+def test_large_pictures_are_in_memory_twice_at_most(tmp_path):
+    path = tmp_path / "a.png"
+    Image.new("RGBA", (4000, 3000), (10, 20, 30, 40)).save(path, compress_level=1)
+    read_image(path)
+    Path("/proc/self/clear_refs").write_text("5")
+
+    def status(key):
+        return int(Path("/proc/self/status").read_text().partition(f"{key}:")[2].split()[0]) * 1024
+
+    before = status("VmRSS")
+    image = read_image(path)
+    assert image.shape == (3000, 4000, 3)
+    assert status("VmHWM") - before < 12_000_000 * (4 + 3) + 90_000_000

@@ -1,10 +1,13 @@
 import csv
 import json
 import os
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from posecov import output
 from posecov.errors import PosecovError
@@ -143,3 +146,22 @@ def test_a_folder_is_made_and_one_that_cannot_be_is_said(tmp_path):
         with pytest.raises(PosecovError, match="cannot write results") as caught:
             output.prepare_folder(wrong)
         assert str(caught.value).startswith(f"{wrong}: ")
+
+
+@given(
+    st.lists(
+        st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=40),
+        min_size=1,
+        max_size=4,
+        unique=True,
+    )
+)
+@settings(max_examples=40, deadline=None)
+@example(["..", "...", "a\\..\\..\\b.jpg", "C:\\x.png", ".jpg", "-", "\udcff.jpg"])
+def test_no_name_of_a_picture_leads_out_of_the_folder(names):
+    folder = Path("/results")
+    stems = output.output_stems([Path("/pictures") / name for name in names], folder)
+    assert len({stem.casefold() for stem in stems}) == len(names)
+    for stem in stems:
+        for ending in (".png", ".json", ".mp4", ".part.jsonl"):
+            assert os.path.dirname(os.path.normpath(f"{folder}/{stem}{ending}")) == str(folder)  # noqa: PTH120

@@ -235,3 +235,10 @@ def test_questions_that_have_no_answer():
     ]:
         with pytest.raises(PosecovError, match=message):
             ask()
+
+
+def test_what_float32_cannot_hold_is_refused():
+    skeleton = Skeleton("one", ("a",))
+    for keypoints, covariance in (([[1e39, 0]], np.eye(2)), ([[0, 0]], np.eye(2) * 1e39), ([[10**400, 0]], np.eye(2))):
+        with pytest.raises(PosecovError, match=r"finite|numbers"):
+            Pose(keypoints, covariance, skeleton, 5.0)

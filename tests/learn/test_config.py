@@ -71,3 +71,16 @@ def test_one_repeat_holds_for_all():
     check(TrainConfig(data=data))
     with pytest.raises(PosecovError, match=r"data\.repeat"):
         check(TrainConfig(data=DataConfig(datasets=("lsp", "mpii", "coco"), repeat=(2, 1))))
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "/tmp/elsewhere", "..", "a\\b", ""])
+def test_a_name_that_leads_elsewhere_is_refused(name):
+    with pytest.raises(PosecovError, match="setting name"):
+        check(TrainConfig(name=name))
+
+
+def test_numbers_beyond_all_floats(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text(f"mean: {{lr: {10**400}}}")
+    with pytest.raises(PosecovError, match=r"mean\.lr"):
+        load_config(path)

@@ -1,4 +1,5 @@
 import copy
+import json
 import os
 from pathlib import Path
 
@@ -210,3 +211,22 @@ def test_areas_are_those_of_outlines_and_no_number_where_there_is_none(root):
     write_coco(root / "mine" / "dogs.json", document)
     areas = [record.area for record in read_datasets(["mine/dogs.json"], root, SKELETON)]
     np.testing.assert_array_equal(areas, [250.5, np.nan, np.nan])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda a: a.update(category_id=[1]),
+        lambda a: a.update(area=10**400),
+        lambda a: a["keypoints"].__setitem__(0, 10**400),
+        lambda a: a.update(bbox=[10**400, 0, 1, 1]),
+        lambda a: a.update(image_id={"id": 1}),
+    ],
+)
+def test_values_that_no_tool_writes(tmp_path, change):
+    names = ["a.jpg", "b.jpg", "c.jpg"]
+    write_pictures(tmp_path, names)
+    document = coco(mpii_people(), names, list(load_skeleton("mpii16").keypoints))
+    change(document["annotations"][0])
+    (tmp_path / "hostile.json").write_text(json.dumps(document))
+    assert len(read_coco(tmp_path / "hostile.json", tmp_path, Problems()).records) >= 2

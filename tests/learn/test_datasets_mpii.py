@@ -1,13 +1,15 @@
+import json
 import os
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import scipy.io
-from annotation_files import people, write_mpii_csv, write_mpii_h5, write_mpii_json, write_mpii_mat, write_pictures
+from annotation_files import coco, people, write_mpii_csv, write_mpii_h5, write_mpii_json, write_mpii_mat, write_pictures
 
 from posecov.errors import PosecovError
-from posecov.learn.datasets import Problems, read_datasets, read_mpii
+from posecov.learn.datasets import Problems, read_coco, read_datasets, read_mpii
 from posecov.skeleton import load_skeleton
 
 REAL_DATA = os.environ.get("POSECOV_DATA", "")
@@ -152,3 +154,90 @@ def test_real_mpii():
         assert record.head_size == pytest.approx(table[name].head_size, rel=0.01)
     test = read_datasets(["mpii/test_mpii.json"], root, load_skeleton("mpii16"))
     assert {record.image.name for record in test} == set(table)
+
+
+OUTSIDE = [
+    *("/etc/passwd", "{folder}/a.jpg", "C:\\a.jpg", "..\\a.jpg", "x\\..\\..\\a.jpg"),
+    *("\\\\host\\a.jpg", "x/../../a.jpg", "linked.jpg"),
+]
+
+
+@pytest.mark.parametrize("form", [*WRITERS, "coco"])
+def test_no_name_leads_out_of_the_folder_of_pictures(folder, form):
+    write_pictures(folder, ["a.jpg"])
+    (folder / "images" / "x").mkdir()
+    (folder / "images" / "linked.jpg").symlink_to(folder / "a.jpg")
+    for name in OUTSIDE:
+        names, problems = [*NAMES[:2], name.format(folder=folder)], Problems()
+        if form == "coco":
+            (folder / "x.json").write_text(json.dumps(coco(people(), names, list(load_skeleton("mpii16").keypoints))))
+            records = read_coco(folder / "x.json", folder / "images", problems).records
+        else:
+            records = _read(WRITERS[form](folder / f"x.{form}", people(), names), problems)
+        assert [record.image.name for record in records] == NAMES[:2], name
+        assert len(problems.lines) == 1
+        assert "out of" in problems.lines[0]
+
+
+def test_names_that_no_file_can_have(folder):
+    for name in ("x" * 5000, "x/" * 3000, "a\ud800.jpg"):
+        problems = Problems()
+        assert len(_read(write_mpii_json(folder / "x.json", people(), [*NAMES[:2], name]), problems)) == 2
+        assert len(problems.lines) == 1
+
+
+def test_numbers_beyond_all_floats(folder):
+    path = write_mpii_json(folder / "x.json", people(), NAMES)
+    path.write_text(path.read_text().replace("[", f"[[{10**400}, 1], ", 2).replace(f"[[{10**400}, 1], ", "[", 1))
+    problems = Problems()
+    assert len(_read(path, problems)) == 2
+    assert len(problems.lines) == 1
+
+
+def _with_table(path, make):
+    write_mpii_h5(path, people(), NAMES)
+    with h5py.File(path, "a") as file:
+        table = file["part"][()]
+        del file["part"]
+        make(file, table, path.parent)
+    return path
+
+
+def _other_file(file, table, folder):
+    with h5py.File(folder / "other.h5", "w") as other:
+        other["part"] = table
+    file["part"] = h5py.ExternalLink(str(folder / "other.h5"), "part")
+
+
+def _other_bytes(file, table, folder):
+    (folder / "secret.bin").write_bytes(table.tobytes())
+    file.create_dataset("part", table.shape, table.dtype, external=[(str(folder / "secret.bin"), 0, table.nbytes)])
+
+
+def _virtual(file, table, folder):
+    layout = h5py.VirtualLayout(table.shape, table.dtype)
+    with h5py.File(folder / "other.h5", "w") as other:
+        other["part"] = table
+    layout[:] = h5py.VirtualSource(str(folder / "other.h5"), "part", table.shape)
+    file.create_virtual_dataset("part", layout)
+
+
+HOSTILE = {
+    "other file": _other_file,
+    "other bytes": _other_bytes,
+    "virtual": _virtual,
+    "soft link": lambda file, table, folder: file.__setitem__("part", h5py.SoftLink("/visible")),
+    "huge": lambda file, table, folder: file.create_dataset("part", (10**9, 16, 2), "f8", chunks=(1, 16, 2)),
+    "group": lambda file, table, folder: file.create_group("part"),
+    "scalar": lambda file, table, folder: file.__setitem__("part", 1.0),
+    "text": lambda file, table, folder: file.__setitem__("part", np.full((3, 16, 2), b"x")),
+    "objects": lambda file, table, folder: file.create_dataset("part", (3, 16, 2), h5py.string_dtype()),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_tables_that_are_elsewhere_or_something_else(folder, kind):
+    path = _with_table(folder / "x.h5", HOSTILE[kind])
+    with pytest.raises(PosecovError, match=r"not an HDF5 file of MPII's people \(part is|its tables must") as caught:
+        _read(path)
+    assert str(caught.value).startswith(f"{path}: ")

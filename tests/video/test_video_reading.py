@@ -9,7 +9,7 @@ from films import MILLISECONDS, make_film, points_at, times_of
 from tiny_model import POINTS, picture
 
 from posecov.errors import PosecovError
-from posecov.video.camera import quiet_opencv
+from posecov.video.camera import Camera, quiet_opencv
 from posecov.video.reading import Film, list_films, turned
 
 UNEVEN = [0, 10, 90, 100, 250, 251, 300, 700, 720, 1000]
@@ -178,3 +178,37 @@ def test_times_that_repeat_or_step_back_are_put_in_order(tmp_path):
 
 def test_times_of_helper_agree(tmp_path):
     assert times_of(make_film(tmp_path / "a.mp4", 3)) == [0.0, 0.04, 0.08]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nother.ts\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile other.ts\n",
+        "<MPD xmlns='urn:mpeg:dash:schema:mpd:2011'><BaseURL>other.ts</BaseURL></MPD>",
+    ],
+)
+def test_a_list_of_films_is_no_film(tmp_path, text):
+    """FFmpeg would open what it names, wherever that is."""
+    make_film(tmp_path / "other.ts", 5)
+    for name in ("list.mp4", "list.m3u8", "list.mpd"):
+        (tmp_path / name).write_text(text)
+        for opened in (Film, Camera):
+            with pytest.raises(PosecovError, match="not a film that can be read"):
+                opened(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        *(("a.mov", "libx264"), ("a.mkv", "libx264"), ("a.avi", "mpeg4"), ("a.webm", "libvpx"), ("a.mpg", "mpeg1video")),
+        *(("a.ts", "libx264"), ("a.wmv", "wmv2"), ("a.flv", "flv"), ("a.ogv", "libtheora"), ("a.3gp", "mpeg4")),
+        ("a.mjpeg", "mjpeg"),
+    ],
+)
+def test_the_usual_containers_are_films(tmp_path, name, codec):
+    try:
+        path = make_film(tmp_path / name, 6, codec=codec)
+    except (ValueError, LookupError, av.FFmpegError):
+        pytest.skip(f"this FFmpeg does not write {name}")
+    assert len(read(path)[1]) >= 5

@@ -115,3 +115,18 @@ def test_damage_inside_is_named(someone, tmp_path):
     (tmp_path / "a.jsonl").write_text(json.dumps(header) + "\n" + json.dumps(broken) + "\n")
     with pytest.raises(PosecovError, match="damaged at line 2"):
         list(read_results(tmp_path / "a.jsonl")[1])
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['{"frame": 0, "time": 0, "people": [[]]}', '{"frame": 0, "time": 0, "people": [1.5]}', '{"frame": 0}', "[]", "[" * 9000],
+)
+def test_lines_that_are_no_frames(tmp_path, line):
+    path = tmp_path / "a.jsonl"
+    header = {"format": "posecov-frames-1", "skeleton": {"name": "a", "keypoints": ["a"]}, "degrees_of_freedom": 5.0}
+    path.write_text(f"{json.dumps(header)}\n{line}\n")
+    for read in (people_in, lambda path: list(read_results(path)[1])):
+        try:
+            assert not any(read(path)), "a cut line does not count"
+        except PosecovError as error:
+            assert str(error).startswith(f"{path}: damaged at line 2")  # noqa: PT017

@@ -16,6 +16,9 @@ import mutations
 import numpy as np
 from mutations import Mutate
 
+MODULES = ("learn.config", "learn.checkpoint", "learn.datasets", "detectors", "video.results", "video.reading")
+"""Of posecov, which the readers need."""
+
 WIDTH, HEIGHT = 96, 64
 _PICTURES = tuple(f"im{number:04d}.jpg" for number in range(1, 4))
 

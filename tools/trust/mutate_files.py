@@ -27,7 +27,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from file_readers import READERS, Reader, prepare
+from file_readers import MODULES, READERS, Reader, prepare
 
 from posecov.errors import PosecovError
 
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="folder for inputs that broke something")
     options = parser.parse_args(arguments)
-    for module in ("learn.config", "learn.checkpoint", "learn.datasets", "detectors", "video.results", "video.reading"):
+    for module in MODULES:
         importlib.import_module(f"posecov.{module}")  # Once, not in every process.
     broke = False
     print(

@@ -17,7 +17,7 @@ from posecov.learn.config import PseudoLabelConfig
 from posecov.learn.pseudo_labels.approximate import make_search
 from posecov.learn.pseudo_labels.covariance import Everybody, chunks, definite, root_of, weighted_covariance
 from posecov.learn.pseudo_labels.neighbours import check_table, find_neighbours, report, shuffled, softmax, temperature_for
-from posecov.learn.pseudo_labels.rowfile import RowFile, read_rows
+from posecov.learn.pseudo_labels.rowfile import RowFile, map_rows, read_rows
 from posecov.learn.pseudo_labels.search import QUERIES
 from posecov.learn.pseudo_labels.whitening import check_finite, fit_whitening
 from posecov.learn.run import progress
@@ -118,7 +118,7 @@ class Streamed:
 
     def open(self, name: str) -> np.ndarray:
         """``index``, ``weight`` or ``roots``, mapped into memory, read only."""
-        return np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        return map_rows(self.folder / f"{name}.npy")
 
 
 def stream_pseudo_labels(
@@ -203,7 +203,7 @@ def _search(part: Path, features: np.ndarray, recipe: Recipe, queries: np.ndarra
 
 def _weigh(part: Path, values: np.ndarray, recipe: Recipe, rows: int, store_roots: bool) -> dict[str, Any]:
     """``weight.npy`` and ``roots.npy`` from the neighbours."""
-    temperature = temperature_for(np.load(part / "squared.npy", mmap_mode="r", allow_pickle=False), recipe.effective)
+    temperature = temperature_for(map_rows(part / "squared.npy"), recipe.effective)
     table = Everybody(values, recipe.centred, recipe.pooled)
     step = next(chunks(rows, recipe.k, table.size)).stop
     with RowFile(part / "weight.npy", (rows, recipe.k), np.float32) as weights:

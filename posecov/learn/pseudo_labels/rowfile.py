@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike
 
+from posecov.errors import PosecovError
+
 
 class RowFile:
     """Appends rows to a .npy file whose header promises all of them; until they are there, NumPy refuses to load it.
@@ -63,4 +65,15 @@ class RowFile:
 
 def read_rows(path: Path, start: int, stop: int) -> np.ndarray:
     """Rows of a finished .npy file, copied, so that the map does not stay in memory."""
-    return np.array(np.load(path, mmap_mode="r", allow_pickle=False)[start:stop])
+    return np.array(map_rows(path)[start:stop])
+
+
+def map_rows(path: Path) -> np.ndarray:
+    """A finished .npy file, mapped into memory, read only. Raises PosecovError when it is none, such as a pickle."""
+    try:
+        table = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError):
+        table = None
+    if not isinstance(table, np.ndarray):
+        raise PosecovError(f"{path}: not a table of numbers, or a damaged one; remove its folder, it will be made again")
+    return table

@@ -89,7 +89,7 @@ def integer(parts: Parts, crops: np.ndarray, recipe: Recipe, name: str = "") -> 
             calibrate_method=CalibrationMethod[recipe.method],
             nodes_to_exclude=_float_nodes(parts.body, recipe),
         )
-        body = onnx.load(str(target))
+        body = onnx.load(str(target), load_external_data=False)
     return parts.with_body(body, variant="int8", variant_recipe=name), body
 
 
