@@ -255,7 +255,7 @@ def already(trial: Trial) -> Undo:
     return nothing
 
 
-READER = "a process that reads pictures (is killed by signal: Killed|exited unexpectedly)"
+READER = "a process that reads pictures (is killed by signal: Killed|exited unexpectedly|does not answer)"
 FAULTS = [
     Fault("disk full, mean", fill, r"cannot be written \(No space left on device\)", room=16),
     Fault("disk full, features", fill, r"cannot be written \(No space left on device\)", "features", room=16),
@@ -351,6 +351,7 @@ def _try(fault: Fault, folder: Path, whole: Trial | None) -> dict[str, object]:
                 trial.start()
         code, seconds = trial.end()
         said = trial.said()
+        (folder / "fault.txt").write_text(said)  # What comes after overwrites it.
         lines = [line for line in said.splitlines() if line.startswith("train: ")]
         if code is None:
             wrong.append(f"did not end within {LIMIT:.0f} s")
