@@ -214,6 +214,19 @@ def kill_reader(trial: Trial) -> Undo:
     return nothing
 
 
+def kill_readers(trial: Trial) -> Undo:
+    """Kill every process that reads pictures, for as long as there are any to come: one may have nothing left to do."""
+    assert trial.process is not None
+    end = time.monotonic() + 5.0
+    while trial.process.poll() is None and time.monotonic() < end:
+        try:
+            for child in _children(trial.pid):
+                os.kill(child, signal.SIGKILL)
+        except (ProcessLookupError, FileNotFoundError):
+            continue
+    return nothing
+
+
 def little_shared_memory(trial: Trial) -> Undo:
     """/dev/shm, through which pictures come from their readers, has 64 kB: containers often have little."""
     trial.prefix = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=64k tmpfs /dev/shm && exec "$@"', "sh"]
@@ -256,6 +269,8 @@ def already(trial: Trial) -> Undo:
 
 
 READER = "a process that reads pictures (is killed by signal: Killed|exited unexpectedly|does not answer)"
+# torchrun, which reports who was killed, stops the others, if they have not noticed before.
+LOST = "another process of this training is gone|stopped; the same command goes on"
 FAULTS = [
     Fault("disk full, mean", fill, r"cannot be written \(No space left on device\)", room=16),
     Fault("disk full, features", fill, r"cannot be written \(No space left on device\)", "features", room=16),
@@ -273,11 +288,11 @@ FAULTS = [
     Fault("loss not finite", already, r"mean, epoch \d+, step \d+: ", settings=("--mean.lr", "1e30"), goes_on=False),
     Fault("reader killed, mean", kill_reader, READER),
     Fault("one of two readers killed", kill_reader, READER, settings=("--workers", "2")),
-    Fault("reader killed, features", kill_reader, READER, "features"),
+    Fault("readers killed, features", kill_readers, READER, "features"),
     Fault("64 kB of /dev/shm", little_shared_memory, "shared memory", ""),
     Fault("no more memory", little_memory, "memory"),
-    Fault("rank 0 of 2 killed", kill_rank(0), "another process of this training is gone", code=1, launcher=TORCHRUN),
-    Fault("rank 1 of 2 killed", kill_rank(1), "another process of this training is gone", code=1, launcher=TORCHRUN),
+    Fault("rank 0 of 2 killed", kill_rank(0), LOST, code=1, launcher=TORCHRUN),
+    Fault("rank 1 of 2 killed", kill_rank(1), LOST, code=1, launcher=TORCHRUN),
     Fault("SIGTERM", send(signal.SIGTERM), "stopped; the same command goes on", code=130),
     Fault("SIGINT", send(signal.SIGINT), "stopped; the same command goes on", code=130),
 ]
