@@ -21,12 +21,16 @@ def explained() -> Iterator[None]:
 
     Raises:
         PosecovError: such a process is gone, or memory has run out.
+        KeyboardInterrupt: such a process was told to end.
     """
     try:
         yield
     except (MemoryError, OSError, RuntimeError) as error:
         what = (str(error).splitlines() or [type(error).__name__])[0]
         if lost := _READER.match(what):
+            # Whoever stops a run may tell all its processes, torchrun does: this one hears of itself and of its readers.
+            if "signal: Terminated" in lost[1]:
+                raise KeyboardInterrupt from None
             raise reader_gone(lost[1].split(". ")[0].rstrip(". ")) from None
         if _CUT_OFF.match(what):
             raise reader_gone("does not answer") from None

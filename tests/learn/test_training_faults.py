@@ -122,6 +122,12 @@ def test_what_fails_in_the_machine_is_one_line(error, says):
     assert "\n" not in str(told.value)
 
 
+def test_readers_that_are_told_to_end_stop_the_run():
+    """As torchrun and schedulers do, who tell every process."""
+    with pytest.raises(KeyboardInterrupt), explained():
+        raise RuntimeError("DataLoader worker (pid 12) is killed by signal: Terminated. ")
+
+
 @pytest.mark.parametrize("error", [RuntimeError("shapes differ"), OSError(5, "Input/output error")])
 def test_what_is_a_fault_of_the_program_stays_what_it_is(error):
     with pytest.raises(type(error)) as raised, explained():

@@ -67,7 +67,10 @@ class Trial:
         """Start the training, or let it go on."""
         with (self.folder / "said.txt").open("w") as said:
             command, env = [*self.prefix, *self.command], os.environ | {"COLUMNS": "250"}
+            # What runs in the background is often told to ignore SIGINT, and hands that on.
+            before = signal.signal(signal.SIGINT, signal.SIG_DFL)
             self.process = subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True, env=env)
+            signal.signal(signal.SIGINT, before)
         self.since = time.monotonic()
 
     def wait_for(self, stage: str) -> None:
