@@ -16,6 +16,7 @@ from posecov.images import read_image
 from posecov.learn.augment import AugmentConfig, ColourChange, crop_record, cut_off, generator, random_map
 from posecov.learn.datasets import Record
 from posecov.learn.processes import split_sizes
+from posecov.learn.trouble import reader_gone
 from posecov.skeleton import Skeleton
 
 
@@ -204,10 +205,15 @@ def _load(dataset: CropDataset, keys: Iterable[list[tuple[int, int]]], workers: 
         collate_fn=partial(_collate, dataset),
         worker_init_fn=_one_thread,
     )
-    for batch in loader:
-        if isinstance(batch, PosecovError):
-            raise batch
-        yield batch
+    try:
+        for batch in loader:
+            if isinstance(batch, PosecovError):
+                raise batch
+            yield batch
+    except (ConnectionError, EOFError) as error:
+        if str(error).startswith("Caught "):  # In a reader, which is alive.
+            raise
+        raise reader_gone("does not answer") from None  # It was killed a moment ago, and torch does not know yet.
 
 
 class _Guarded(Dataset):

@@ -46,7 +46,8 @@ def test_a_killed_reader_is_one_line_and_the_run_goes_on(stepwise, monkeypatch):
     # Two batches are read ahead while the first one is learned from.
     _in_readers(monkeypatch, lambda: os.kill(os.getpid(), signal.SIGKILL), after=55)
     with pytest.raises(
-        PosecovError, match=r"^a process that reads pictures (is killed by signal: Killed|exited unexpectedly); "
+        PosecovError,
+        match=r"^a process that reads pictures (is killed by signal: Killed|exited unexpectedly|does not answer); ",
     ):
         train(stepwise)
     monkeypatch.undo()
@@ -56,6 +57,18 @@ def test_a_killed_reader_is_one_line_and_the_run_goes_on(stepwise, monkeypatch):
     resumed = load_checkpoint(train(stepwise).last)[0]
     whole = load_checkpoint(train(dataclasses.replace(stepwise, out=stepwise.out + "-whole", workers=0)).last)[0]
     assert all(torch.equal(resumed[name], value) for name, value in whole.items())
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), EOFError()])
+def test_a_reader_that_is_gone_before_torch_knows_is_one_line(stepwise, monkeypatch, error):
+    """Met when a batch is taken out of the shared memory of a process that was killed a moment ago."""
+
+    def cut_off(*arguments):
+        raise error
+
+    monkeypatch.setattr("torch.utils.data.dataloader._MultiProcessingDataLoaderIter._try_get_data", cut_off)
+    with pytest.raises(PosecovError, match=r"^a process that reads pictures does not answer; "):
+        train(stepwise)
 
 
 def test_no_shared_memory_is_one_line_and_no_hang(stepwise, monkeypatch):
@@ -100,12 +113,19 @@ def test_pictures_that_vanish_are_named(stepwise, data_root, tmp_path, monkeypat
             "signal: Bus error;",
         ),
         (RuntimeError("DataLoader worker (pid(s) 12, 13) exited unexpectedly"), "pictures exited unexpectedly;"),
+        (RuntimeError("received 0 items of ancdata"), "pictures does not answer;"),
     ],
 )
 def test_what_fails_in_the_machine_is_one_line(error, says):
     with pytest.raises(PosecovError, match=says) as told, explained():
         raise error
     assert "\n" not in str(told.value)
+
+
+def test_readers_that_are_told_to_end_stop_the_run():
+    """As torchrun and schedulers do, who tell every process."""
+    with pytest.raises(KeyboardInterrupt), explained():
+        raise RuntimeError("DataLoader worker (pid 12) is killed by signal: Terminated. ")
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shapes differ"), OSError(5, "Input/output error")])

@@ -67,7 +67,10 @@ class Trial:
         """Start the training, or let it go on."""
         with (self.folder / "said.txt").open("w") as said:
             command, env = [*self.prefix, *self.command], os.environ | {"COLUMNS": "250"}
+            # What runs in the background is often told to ignore SIGINT, and hands that on.
+            before = signal.signal(signal.SIGINT, signal.SIG_DFL)
             self.process = subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True, env=env)
+            signal.signal(signal.SIGINT, before)
         self.since = time.monotonic()
 
     def wait_for(self, stage: str) -> None:
@@ -214,6 +217,19 @@ def kill_reader(trial: Trial) -> Undo:
     return nothing
 
 
+def kill_readers(trial: Trial) -> Undo:
+    """Kill every process that reads pictures, for as long as there are any to come: one may have nothing left to do."""
+    assert trial.process is not None
+    end = time.monotonic() + 5.0
+    while trial.process.poll() is None and time.monotonic() < end:
+        try:
+            for child in _children(trial.pid):
+                os.kill(child, signal.SIGKILL)
+        except (ProcessLookupError, FileNotFoundError):
+            continue
+    return nothing
+
+
 def little_shared_memory(trial: Trial) -> Undo:
     """/dev/shm, through which pictures come from their readers, has 64 kB: containers often have little."""
     trial.prefix = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=64k tmpfs /dev/shm && exec "$@"', "sh"]
@@ -255,7 +271,9 @@ def already(trial: Trial) -> Undo:
     return nothing
 
 
-READER = "a process that reads pictures (is killed by signal: Killed|exited unexpectedly)"
+READER = "a process that reads pictures (is killed by signal: Killed|exited unexpectedly|does not answer)"
+# torchrun, which reports who was killed, stops the others, if they have not noticed before.
+LOST = "another process of this training is gone|stopped; the same command goes on"
 FAULTS = [
     Fault("disk full, mean", fill, r"cannot be written \(No space left on device\)", room=16),
     Fault("disk full, features", fill, r"cannot be written \(No space left on device\)", "features", room=16),
@@ -273,11 +291,11 @@ FAULTS = [
     Fault("loss not finite", already, r"mean, epoch \d+, step \d+: ", settings=("--mean.lr", "1e30"), goes_on=False),
     Fault("reader killed, mean", kill_reader, READER),
     Fault("one of two readers killed", kill_reader, READER, settings=("--workers", "2")),
-    Fault("reader killed, features", kill_reader, READER, "features"),
+    Fault("readers killed, features", kill_readers, READER, "features"),
     Fault("64 kB of /dev/shm", little_shared_memory, "shared memory", ""),
     Fault("no more memory", little_memory, "memory"),
-    Fault("rank 0 of 2 killed", kill_rank(0), "another process of this training is gone", code=1, launcher=TORCHRUN),
-    Fault("rank 1 of 2 killed", kill_rank(1), "another process of this training is gone", code=1, launcher=TORCHRUN),
+    Fault("rank 0 of 2 killed", kill_rank(0), LOST, code=1, launcher=TORCHRUN),
+    Fault("rank 1 of 2 killed", kill_rank(1), LOST, code=1, launcher=TORCHRUN),
     Fault("SIGTERM", send(signal.SIGTERM), "stopped; the same command goes on", code=130),
     Fault("SIGINT", send(signal.SIGINT), "stopped; the same command goes on", code=130),
 ]
@@ -351,6 +369,7 @@ def _try(fault: Fault, folder: Path, whole: Trial | None) -> dict[str, object]:
                 trial.start()
         code, seconds = trial.end()
         said = trial.said()
+        (folder / "fault.txt").write_text(said)  # What comes after overwrites it.
         lines = [line for line in said.splitlines() if line.startswith("train: ")]
         if code is None:
             wrong.append(f"did not end within {LIMIT:.0f} s")
