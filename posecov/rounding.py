@@ -1,8 +1,8 @@
 """Covariances in float32: what is kept, written and given away must still be one for a program that computes in float32.
 
 Rounding moves the eigenvalues of a correlation matrix of D coordinates by up to D 2^-24, and a Cholesky factorisation in
-float32 needs about as much again (measured: with 0.5 D 2^-24 it fails in 2 % of the cases, with D 2^-24 in none). Joints that are as
-good as fixed to each other, and exchanges far apart beside small ellipses, are below that.
+float32 needs about as much again (`tools/trust/float32_cholesky.py`). Joints that are as good as fixed to each other, and
+exchanges far apart beside small ellipses, are below that.
 """
 
 import numpy as np

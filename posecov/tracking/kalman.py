@@ -141,7 +141,9 @@ def update(predicted: State, measurement: Measurement) -> tuple[State, Innovatio
 def pose_of(state: State, pose: Pose | None, before: Pose) -> Pose:
     """The position as a pose, with the box of the frame's estimated pose; where there is none it is like the one ``before``."""
     like, box = (before, None) if pose is None else (pose, pose.box)
-    return Pose(coordinates.unflatten(state.position), state.position_covariance, like.skeleton, like.degrees_of_freedom, box=box)
+    return Pose(
+        coordinates.unflatten(state.position), state.position_covariance, like.skeleton, like.degrees_of_freedom, box=box
+    )
 
 
 class KalmanFilter:

@@ -1,8 +1,9 @@
-"""What the covariance is tried on: random laws, films, pictures and boxes, each from a few numbers that can be read and shrunk."""
+"""What the covariance is tried on: random laws, films, pictures and boxes, each from a few numbers that can be read."""
 
 import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import pairwise
 
 import numpy as np
 from hypothesis import strategies as st
@@ -23,12 +24,12 @@ BOXES = ("whole", "part", "tiny", "huge", "thin", "across the edge", "outside", 
 
 @lru_cache
 def skeleton_of(which: str | int) -> Skeleton:
-    """A skeleton that ships, or one of so many joints: pairs in a chain from the trunk, and a joint without a partner if odd."""
+    """A skeleton that ships, or one of so many joints: pairs in a chain from the trunk, and one without a partner if odd."""
     if isinstance(which, str):
         return load_skeleton(which)
     pairs = [(f"r_{pair}", f"l_{pair}") for pair in range(which // 2)]
     names = [name for pair in pairs for name in pair] + ["middle"] * (which % 2)
-    limbs = [limb for near, far in zip(pairs, pairs[1:], strict=False) for limb in zip(near, far, strict=True)]
+    limbs = [limb for near, far in pairwise(pairs) for limb in zip(near, far, strict=True)]
     limbs += [(pairs[0][0], "middle"), (pairs[0][1], "middle")] if which % 2 and pairs else []
     return Skeleton(f"chain{which}", tuple(names), tuple(pairs), tuple(limbs))
 
@@ -60,10 +61,6 @@ class LawCase:
     log_extent: float = 2.0
     log_offset: float = 2.0
     seed: int = 0
-
-    @cached_property
-    def rng(self) -> np.random.Generator:
-        return np.random.default_rng(self.seed)
 
     @cached_property
     def covariance(self) -> np.ndarray:

@@ -1,7 +1,6 @@
 """Networks of every form with random weights in their heads, exported by `posecov.learn.export`. Needs torch."""
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -38,12 +37,14 @@ def exported(number: int) -> bytes:
 
 @torch.no_grad()
 def redraw(model: PoseModel, kind: str, seed: int) -> None:
-    """Other weights in the heads (`redrawn`), each layer's with even odds, and a calibration at the ends of what one may find."""
+    """Other weights in the heads (`redrawn`), each layer's with even odds, and a calibration to the ends of what one finds."""
     rng, head = np.random.default_rng(seed), model.covariance_head
     for part in (model.to_latent, model.mean_head, head):
         for name, parameter in part.named_parameters():
             if name != "log_degrees" and rng.random() < 0.5:
-                values = redrawn(rng, parameter.numpy(), kind) + (0.0 if kind != "plain" else rng.standard_normal(parameter.shape))
+                values = redrawn(rng, parameter.numpy(), kind)
+                if kind == "plain":
+                    values = values + rng.standard_normal(parameter.shape)
                 parameter.copy_(torch.from_numpy(values).float())
     head.calibration.copy_(torch.from_numpy(np.exp(rng.uniform(-3.35, 3.35, len(head.calibration)))))
     head.shrinkage.fill_(float(rng.choice([0.0, 0.3])))
@@ -51,8 +52,3 @@ def redraw(model: PoseModel, kind: str, seed: int) -> None:
     if head.exchange is not None:
         head.exchange.temperature.fill_(float(rng.choice([0.14, 1.0, 7.4])))
         head.exchange.shift.fill_(float(rng.choice([-5.0, 0.0, 5.0])))
-
-
-def sources() -> Path:
-    """The folder of this file, for the tools."""
-    return Path(__file__).parent

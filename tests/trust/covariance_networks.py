@@ -172,12 +172,13 @@ def small_network(number: int) -> bytes:
         "random",
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, SIZE, SIZE])],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *shape]) for name, shape in shapes.items()],
-        [
-            numpy_helper.from_array(np.asarray(value).astype(np.int64 if np.asarray(value).dtype.kind == "i" else np.float32), name)
-            for name, value in constants.items()
-        ],
+        [numpy_helper.from_array(_single(np.asarray(value)), name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     helper.set_model_props(model, {KEY: metadata.to_json()})
     onnx.checker.check_model(model)
     return model.SerializeToString()
+
+
+def _single(value: np.ndarray) -> np.ndarray:
+    return value.astype(np.int64 if value.dtype.kind == "i" else np.float32)

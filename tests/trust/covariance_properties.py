@@ -96,7 +96,7 @@ class Watch:
 
 
 def near(found: np.ndarray, expected: np.ndarray, share: float = SAME) -> None:
-    """Assert that a covariance is another one up to a share of the standard deviations, not something that is merely definite."""
+    """Assert that a covariance is another one up to a share of the standard deviations, not merely some covariance."""
     sigma = np.sqrt(np.diagonal(np.asarray(expected, dtype=np.float64)))
     away = abs(np.asarray(found, dtype=np.float64) - expected) / np.maximum(sigma[:, None] * sigma, np.finfo(float).tiny)
     assert away.size == 0 or away.max() <= share, f"a covariance is {away.max():.2g} of its standard deviations from the law's"
@@ -143,7 +143,7 @@ def mapped(case: cases.MapCase, watch: Watch) -> None:
 
 
 def conditioned(case: cases.EvidenceCase, watch: Watch) -> None:
-    """So has a pose once joints are known: fixed from a file's text, clicked one by one, and the joint that is best to click."""
+    """So has a pose once joints are known: fixed from a file's text, clicked one by one, and the best one to click."""
     pose, rng = case.law.pose(), np.random.default_rng(case.law.seed + 5)
     for _ in range(case.clicks):
         left = [name for name in pose.names if name not in pose.known]
@@ -193,7 +193,8 @@ def calibrated(case: cases.CalibrationCase, watch: Watch) -> None:
     nu = math.inf if math.isinf(case.law.degrees) else case.degrees
     found = Calibration(factor, case.shrinkage, nu, 0.0, 0.0, case.temperature, case.shift)
     if isinstance(people, Mixture):
-        batch = Mixture(people.weights[None], people.means[None], people.scatter[None], people.degrees_of_freedom, people.orders)
+        arrays = (people.weights[None], people.means[None], people.scatter[None])
+        batch = Mixture(*arrays, people.degrees_of_freedom, people.orders)
         result: Any = kept_means(calibrated_law(batch, found)[0])
         pose = Pose.from_mixture(result, cases.skeleton_of(case.law.skeleton))
     else:

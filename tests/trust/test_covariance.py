@@ -46,7 +46,7 @@ def test_a_law_that_float32_holds_is_only_rounded():
 
 @pytest.mark.parametrize("factor", [1e39, 1e-50])
 def test_what_lies_beyond_float32_is_refused(factor):
-    with pytest.raises(PosecovError, match="finite in float32|not positive definite"):
+    with pytest.raises(PosecovError, match=r"finite in float32|not positive definite"):
         Pose(np.zeros((3, 2)), factor * np.eye(6), cases.skeleton_of(3))
     with pytest.raises(PosecovError, match="keypoints must be finite"):
         Pose(np.full((3, 2), 1e39), np.eye(6), cases.skeleton_of(3))

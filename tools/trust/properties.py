@@ -15,6 +15,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def main(options: Options) -> int:
         exporting = importlib.import_module("covariance_exports") if options.exports else None
     except ImportError as error:
         raise PosecovError(f"this needs what the tests need ({error}); run pip install -e '.[test]'") from None
-    console, exports = Console(), range(options.exports)
+    console, exports = Console(width=None if sys.stdout.isatty() else 100), range(options.exports)
     unknown = set(options.only) - {*covariance_properties.PROPERTIES, "pictured"}
     if unknown:
         raise PosecovError(f"--only {min(unknown)}: no such property; there are {', '.join(covariance_properties.PROPERTIES)}")
@@ -90,17 +91,19 @@ def main(options: Options) -> int:
     if "pictured" in wanted:
         further = [exporting.exported(number) for number in track(exports, "exporting", console=console)] if exporting else []
         networks = covariance_networks.Networks(60, 40, further)
-        strategy = covariance_cases.pictures(len(networks))
-        properties["pictured"] = strategy, covariance_properties.in_pictures(networks)
+        pictures = covariance_cases.pictures(len(networks))
+        properties["pictured"] = pictures, covariance_properties.in_pictures(networks)
     rows, shares = [], [options.cases // len(wanted) + (i < options.cases % len(wanted)) for i in range(len(wanted))]
     with Progress(console=console) as progress:
         for name, count in zip(wanted, shares, strict=True):
             if count:
                 task = progress.add_task(name, total=count)
                 watch = covariance_properties.Watch()
-                step = lambda task=task: progress.advance(task)  # noqa: E731
-                row, report = tried(name, *properties[name], watch, count, options.seed, step)
+                strategy, check = properties[name]
+                row, report = tried(name, strategy, check, watch, count, options.seed, partial(progress.advance, task))
                 rows.append(row)
+                if not console.is_terminal:
+                    print(f"{row.name}: {row.cases} cases, {row.covariances} covariances, {row.seconds:g} s", flush=True)
                 if report:
                     progress.console.print(report, markup=False, highlight=False)
     console.print(table(rows))
