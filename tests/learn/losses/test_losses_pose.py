@@ -32,7 +32,7 @@ def test_mean_loss_is_its_formula_in_cells():
     for n, j in labelled.nonzero().tolist():
         place, own = points[n, j], mean[n, 2 * j : 2 * j + 2]
         heights = torch.exp(-(positions - place).square().sum(-1) / (2 * (1.5 * 8) ** 2))
-        if 0 <= place.min() and place.max() <= 39:  # Two labels lie outside of the grid of 40 px.
+        if place.min() >= 0 and place.max() <= 39:  # Two labels lie outside of the grid of 40 px.
             entropies.append(-(heights / heights.sum() * logits[n, j]).sum())
         distances.append((own - place).abs().sum() / 8)
         errors.append((own - place).norm())
