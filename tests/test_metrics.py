@@ -24,6 +24,15 @@ def test_errors_pck_and_mean_error_by_hand():
     assert np.isnan(metrics.pck(errors[1:2], np.array([20.0]))[0][1])
 
 
+def test_units_may_be_shorter_than_a_pixel():
+    per_joint, share = metrics.pck(np.array([[0.05, 0.2]]), np.array([0.5]))
+    np.testing.assert_array_equal(per_joint, [1, 0])
+    assert share == 0.5
+    truth, labelled = np.array([[[0.0, 0.0], [0.3, 0.4]]] * 3), np.ones((3, 2), dtype=bool)
+    known = np.array([0.25, 0.0, np.nan])
+    np.testing.assert_allclose(metrics.head_sizes(truth, labelled, ("head_top", "neck"), known), [0.25, 0.5, 0.5])
+
+
 def test_labels_that_are_missing_are_nan():
     values = metrics.label_values(np.array([[[1.0, 2.0], [7.0, 7.0]]]), np.array([[True, False]]))
     np.testing.assert_array_equal(values, [[1, 2, np.nan, np.nan]])
@@ -79,6 +88,16 @@ def test_coverage_by_sigma_finds_where_sigmas_are_wrong():
     # The surest two of each joint: people 1 and 2 of the first, 1 (and no one else within a half) of the second.
     sigmas = np.array([[4.0, 2.0], [1.0, 1.0], [2.0, 0.1], [3.0, 3.0]])
     np.testing.assert_allclose(metrics.coverage_by_sigma(masses, sigmas, 0.5, bins=2), [2 / 3, 2 / 4])
+
+
+def test_a_joint_that_one_person_has_or_nobody_breaks_no_figure():
+    masses = np.array([[0.9, 0.1, np.nan], [0.1, np.nan, np.nan], [0.1, np.nan, np.nan]])
+    sigmas = np.array([[1.0, 1.0, 1.0], [2.0, 2.0, 2.0], [3.0, 3.0, 3.0]])
+    # The only one is its joint's least sure, too.
+    np.testing.assert_allclose(metrics.coverage_by_sigma(masses, sigmas, 0.5, bins=3), [0, 1, 1])
+    # A single person has no rank.
+    errors = np.where(np.isnan(masses), np.nan, sigmas)
+    assert metrics.rank_correlation(sigmas, errors) == pytest.approx(1)
 
 
 def test_the_binomial_band_holds_its_confidence():
