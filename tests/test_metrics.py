@@ -129,6 +129,16 @@ def test_rank_correlation_is_spearmans_within_joints():
     assert metrics.rank_correlation(0.1 * sizes / sizes, errors[:, 1:]) == 0
 
 
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+def test_rank_correlation_has_no_unit(unit):
+    rng = np.random.default_rng(4)
+    expected = rng.random((20, 1))
+    assert metrics.rank_correlation(unit * expected, unit * expected**2) == pytest.approx(1)
+    rounded = np.full((20, 1), 3.0) * (1 + 1e-13 * rng.standard_normal((20, 1)))
+    assert metrics.rank_correlation(unit * rounded, expected) == 0
+    assert metrics.rank_correlation(np.zeros((20, 1)), expected) == 0
+
+
 def test_bootstrap_interval_covers_the_mean():
     rng = np.random.default_rng(2)
     inside = 0
