@@ -153,6 +153,14 @@ def test_bootstrap_interval_covers_the_mean():
     assert low < sums.sum() / 150 < high
 
 
+def test_bootstrap_intervals_are_central():
+    assert metrics.percentile_interval(np.arange(101.0), 0.9) == pytest.approx((5, 95))
+    low, high = metrics.percentile_interval(np.arange(1001.0))
+    assert (low, high) == pytest.approx((25, 975))
+    # One term in all is counted once.
+    assert metrics.bootstrap_interval(np.array([3.0]), np.array([1.0])) == (3, 3)
+
+
 def test_heads_are_those_annotated_or_head_top_to_neck():
     truth = np.array([[[0.0, 0.0], [3.0, 4.0], [9.0, 9.0]]] * 3)
     labelled = np.array([[True, True, True], [True, False, True], [True, True, True]])
