@@ -24,6 +24,15 @@ def test_errors_pck_and_mean_error_by_hand():
     assert np.isnan(metrics.pck(errors[1:2], np.array([20.0]))[0][1])
 
 
+def test_units_may_be_shorter_than_a_pixel():
+    per_joint, share = metrics.pck(np.array([[0.05, 0.2]]), np.array([0.5]))
+    np.testing.assert_array_equal(per_joint, [1, 0])
+    assert share == 0.5
+    truth, labelled = np.array([[[0.0, 0.0], [0.3, 0.4]]] * 3), np.ones((3, 2), dtype=bool)
+    known = np.array([0.25, 0.0, np.nan])
+    np.testing.assert_allclose(metrics.head_sizes(truth, labelled, ("head_top", "neck"), known), [0.25, 0.5, 0.5])
+
+
 def test_labels_that_are_missing_are_nan():
     values = metrics.label_values(np.array([[[1.0, 2.0], [7.0, 7.0]]]), np.array([[True, False]]))
     np.testing.assert_array_equal(values, [[1, 2, np.nan, np.nan]])
@@ -81,6 +90,16 @@ def test_coverage_by_sigma_finds_where_sigmas_are_wrong():
     np.testing.assert_allclose(metrics.coverage_by_sigma(masses, sigmas, 0.5, bins=2), [2 / 3, 2 / 4])
 
 
+def test_a_joint_that_one_person_has_or_nobody_breaks_no_figure():
+    masses = np.array([[0.9, 0.1, np.nan], [0.1, np.nan, np.nan], [0.1, np.nan, np.nan]])
+    sigmas = np.array([[1.0, 1.0, 1.0], [2.0, 2.0, 2.0], [3.0, 3.0, 3.0]])
+    # The only one is its joint's least sure, too.
+    np.testing.assert_allclose(metrics.coverage_by_sigma(masses, sigmas, 0.5, bins=3), [0, 1, 1])
+    # A single person has no rank.
+    errors = np.where(np.isnan(masses), np.nan, sigmas)
+    assert metrics.rank_correlation(sigmas, errors) == pytest.approx(1)
+
+
 def test_the_binomial_band_holds_its_confidence():
     low, high = metrics.binomial_band(1000, 0.5)
     # 1.96 sqrt(0.25 / 1000) = 3.1 points.
@@ -110,6 +129,16 @@ def test_rank_correlation_is_spearmans_within_joints():
     assert metrics.rank_correlation(0.1 * sizes / sizes, errors[:, 1:]) == 0
 
 
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+def test_rank_correlation_has_no_unit(unit):
+    rng = np.random.default_rng(4)
+    expected = rng.random((20, 1))
+    assert metrics.rank_correlation(unit * expected, unit * expected**2) == pytest.approx(1)
+    rounded = np.full((20, 1), 3.0) * (1 + 1e-13 * rng.standard_normal((20, 1)))
+    assert metrics.rank_correlation(unit * rounded, expected) == 0
+    assert metrics.rank_correlation(np.zeros((20, 1)), expected) == 0
+
+
 def test_bootstrap_interval_covers_the_mean():
     rng = np.random.default_rng(2)
     inside = 0
@@ -122,6 +151,14 @@ def test_bootstrap_interval_covers_the_mean():
     assert metrics.bootstrap_interval(sums, counts) == metrics.bootstrap_interval(sums, counts)
     low, high = metrics.bootstrap_interval(sums, counts)
     assert low < sums.sum() / 150 < high
+
+
+def test_bootstrap_intervals_are_central():
+    assert metrics.percentile_interval(np.arange(101.0), 0.9) == pytest.approx((5, 95))
+    low, high = metrics.percentile_interval(np.arange(1001.0))
+    assert (low, high) == pytest.approx((25, 975))
+    # One term in all is counted once.
+    assert metrics.bootstrap_interval(np.array([3.0]), np.array([1.0])) == (3, 3)
 
 
 def test_heads_are_those_annotated_or_head_top_to_neck():

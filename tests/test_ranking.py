@@ -32,6 +32,7 @@ def test_the_mean_expected_error_in_torsos():
     large = make(np.array([4.0, 8.0, 16.0]), points=2 * POINTS, box=2 * BOX)
     assert judge(Path("b.jpg"), [large], 400, 400).uncertainty == pytest.approx(row.uncertainty, rel=1e-6)
     assert unit_of(make(box=None)) == pytest.approx(60 * 1.2)
+    assert unit_of(make(box=np.array([40.0, 40.0, 90.0, 80.0]))) == 90  # Somebody lies.
 
 
 def test_the_unit_is_the_torso_where_the_skeleton_names_one():
@@ -50,7 +51,7 @@ def test_joints_outside_the_picture_do_not_count():
     assert row.joints == (1, 0)
     assert best_click(pose) == "wrist" != row.click
     none = judge(Path("b.jpg"), [pose], 40, 40)
-    assert none.person is None
+    assert (none.picture, none.people, none.person) == (Path("b.jpg"), 1, None)
     assert "outside" in none.note
 
 

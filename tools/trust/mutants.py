@@ -68,6 +68,7 @@ MODULES: dict[tuple[str, ...], tuple[str, ...]] = {
         "tracking/test_smoother",
         "tracking/test_measurement",
         "tracking/test_motion",
+        "tracking/test_fitting",
     ),
     tuple(f"learn/losses/{name}" for name in ("likelihood", "masks", "naive", "pose", "roots", "transport", "catalogue")): (
         "learn/losses/test_losses_catalogue",
@@ -249,7 +250,7 @@ def _take(old: Mapping[str, Any], new: Mapping[str, Any], name: str, owner: type
             continue
         mine, theirs = _function(old[key]), _function(value)
         if isinstance(mine, types.FunctionType) and isinstance(theirs, types.FunctionType):
-            if theirs.__module__ == name and mine.__code__.co_freevars == theirs.__code__.co_freevars:
+            if theirs.__module__ in (name, mine.__module__) and mine.__code__.co_freevars == theirs.__code__.co_freevars:
                 mine.__code__, mine.__defaults__ = theirs.__code__, theirs.__defaults__
                 mine.__kwdefaults__ = theirs.__kwdefaults__
                 if hasattr(old[key], "cache_clear"):

@@ -5,7 +5,22 @@ import torch
 from loss_samples import covariances, masks, normal, roots, spoil
 
 from posecov.errors import PosecovError
-from posecov.learn.losses import LOSSES, LossError, Prediction, Target, kl, loss_named, mse, nll, student_t_nll, wasserstein
+from posecov.learn.losses import (
+    LOSSES,
+    LossError,
+    Prediction,
+    Target,
+    beta_nll,
+    faithful,
+    kl,
+    loss_named,
+    mse,
+    nll,
+    nll_diagonal,
+    nll_precision,
+    student_t_nll,
+    wasserstein,
+)
 
 M, N, D = 2, 6, 4
 NU = torch.tensor(5.0)
@@ -83,7 +98,13 @@ def test_entries_are_the_functions():
     def value(name):
         return LOSSES[name].function(prediction, target, NU)
 
+    variance = prediction.covariance.diagonal(dim1=-2, dim2=-1)
+    torch.testing.assert_close(value("mse"), mse(residual, rows))
     torch.testing.assert_close(value("nll"), nll(residual, prediction.covariance, rows))
+    torch.testing.assert_close(value("nll-precision"), nll_precision(residual, prediction.factor, rows))
+    torch.testing.assert_close(value("nll-diagonal"), nll_diagonal(residual, variance, rows))
+    torch.testing.assert_close(value("beta-nll"), beta_nll(residual, variance, rows))
+    torch.testing.assert_close(value("faithful"), faithful(residual, prediction.covariance, rows))
     torch.testing.assert_close(value("student-t"), student_t_nll(residual, prediction.covariance, rows, NU))
     pseudo = target.root @ target.root
     torch.testing.assert_close(value("kl"), kl(residual, prediction.covariance, pseudo, rows, pseudo_log_det=False))

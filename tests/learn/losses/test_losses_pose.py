@@ -24,6 +24,37 @@ def test_mean_loss_marginalises_and_measures_pixels():
     assert far > loss
 
 
+def test_mean_loss_is_its_formula_in_cells():
+    positions, logits, mean = _mean_inputs()
+    points = torch.tensor([[[12.0, 17.0], [25.0, 8.0], [44.0, 20.0]], [[3.0, 39.0], [18.0, -6.0], [30.0, 31.0]]])
+    labelled = torch.tensor([[True, False, True], [True, True, True]])
+    entropies, distances, errors = [], [], []
+    for n, j in labelled.nonzero().tolist():
+        place, own = points[n, j], mean[n, 2 * j : 2 * j + 2]
+        heights = torch.exp(-(positions - place).square().sum(-1) / (2 * (1.5 * 8) ** 2))
+        if place.min() >= 0 and place.max() <= 39:  # Two labels lie outside of the grid of 40 px.
+            entropies.append(-(heights / heights.sum() * logits[n, j]).sum())
+        distances.append((own - place).abs().sum() / 8)
+        errors.append((own - place).norm())
+    assert (len(entropies), len(distances)) == (3, 5)
+    loss, error = mean_loss(logits, mean, positions, points, labelled, 1.5, 0.3)
+    assert loss.item() == pytest.approx((sum(entropies) / 3 + 0.3 * sum(distances) / 5).item(), rel=1e-5)
+    assert error.item() == pytest.approx((sum(errors) / 5).item(), rel=1e-5)
+    taught = torch.full((2, 3, 25), 1 / 25)
+    assert mean_loss(logits, mean, positions, points, labelled, 1.5, 0.3, taught=taught)[0].item() == pytest.approx(loss.item())
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_the_grid_reaches_to_the_outer_edges_of_its_cells(axis):
+    positions, _, _ = _mean_inputs()  # Five cells of 8 px: -0.5 to 39.5.
+    places = torch.tensor([-0.5, 39.5, -0.6, 39.6])
+    points = torch.full((4, 1, 2), 20.0)
+    points[:, 0, axis] = places
+    labelled = torch.ones(4, 1, dtype=torch.bool)
+    assert [joint_counts(positions, points[n : n + 1], labelled[:1])[0].item() for n in range(4)] == [1, 1, 0, 0]
+    assert joint_counts(positions, points, labelled).tolist() == [2, 4, 4]
+
+
 def test_mean_loss_is_lowest_at_the_label():
     positions, _, _ = _mean_inputs()
     points = torch.tensor([[[15.0, 20.0]]])

@@ -8,7 +8,14 @@ from loss_samples import FEW, SEEDS, covariances, masks, normal, numpy, roots, s
 from torch.autograd import gradcheck, gradgradcheck
 
 from posecov import law
-from posecov.learn.losses import symmetric_root, wasserstein, wasserstein_bound, wasserstein_procrustes, wasserstein_symmetric
+from posecov.learn.losses import (
+    LossError,
+    symmetric_root,
+    wasserstein,
+    wasserstein_bound,
+    wasserstein_procrustes,
+    wasserstein_symmetric,
+)
 from posecov.learn.losses.naive import wasserstein_autograd
 
 D = 4
@@ -116,6 +123,32 @@ def test_gradient_of_the_root_and_third_derivatives():
     assert gradcheck(symmetric_root, (variable,))
     once = lambda s: torch.autograd.grad(symmetric_root(s)[..., 0, 1].sum(), s, create_graph=True)[0]  # noqa: E731
     assert gradgradcheck(once, (variable,))
+
+
+@pytest.mark.parametrize("size", [1e-16, 1.0, 1e10])
+def test_the_root_of_a_small_matrix_is_small(size):
+    matrix = covariances(3, D)
+    torch.testing.assert_close(symmetric_root(size * matrix), size**0.5 * symmetric_root(matrix), rtol=1e-9, atol=0)
+
+
+def test_directions_that_a_singular_matrix_lacks_have_no_gradient():
+    turn = torch.linalg.qr(normal(D, D))[0]
+    roots_ = torch.tensor([0.0, 0.0, 1.0, 2.0], dtype=torch.float64)
+    matrix = ((turn * roots_.square()) @ turn.mT).requires_grad_()
+    weight = normal(D, D, seed=1)
+    (symmetric_root(matrix) * (weight + weight.mT) / 2).sum().backward()
+    sums = roots_[:, None] + roots_
+    expected = turn.mT @ (weight + weight.mT) @ turn / 2 / torch.where(sums > 0, sums, torch.inf)
+    torch.testing.assert_close(matrix.grad, turn @ expected @ turn.mT, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("loss", OF_COVARIANCE)
+@pytest.mark.parametrize("size", [1e-8, 1.0, 1e8])
+def test_what_counts_as_indefinite_goes_by_the_size_of_the_matrix(loss, size):
+    singular = torch.diag(torch.tensor([1.0, 1.0, 1.0, -1e-9], dtype=torch.float64))
+    assert torch.isfinite(loss(size * singular, torch.eye(D)))
+    with pytest.raises(LossError, match="covariance: not positive"):
+        loss(size * torch.diag(torch.tensor([1.0, 1.0, 1.0, -0.01], dtype=torch.float64)), torch.eye(D))
 
 
 def test_both_exact_forms_have_the_gradient_of_the_transport_map():
