@@ -56,7 +56,7 @@ def main() -> int:
     try:
         config = load_config(options.recipe)
         if options.datasets:
-            data = dataclasses.replace(config.data, datasets=options.datasets, validation_from=options.datasets[0])
+            data = dataclasses.replace(config.data, datasets=options.datasets, validation_from="")
             config = dataclasses.replace(config, data=data)
         if options.skeleton:
             config = dataclasses.replace(config, skeleton=options.skeleton)

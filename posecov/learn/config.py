@@ -35,9 +35,10 @@ class DataConfig:
             ``FILE.json@FOLDER`` with the folder of its pictures. Joints are matched by name with the skeleton's.
         repeat: how often each data set's people are seen in an epoch; a single number holds for all.
         skip_bad: leave out annotations that are wrong and list them, instead of refusing to start; ``--skip-bad`` for short.
-        validation_from: one of the data sets, whose people the validation part is carved from; or another one for validation
-            alone, such as ``mpii-val``, ``coco-val`` or a COCO JSON. Its pictures are kept out of training.
-        validation_count: random people of it. They train nothing; choices and calibration use them.
+        validation_from: one of the data sets, whose people the validation part is carved from, the first when not given; or
+            another one for validation alone, such as ``mpii-val``, ``coco-val`` or a COCO JSON. Its pictures are kept out of
+            training.
+        validation_count: random people of it. They train nothing; choices and calibration use them, which wants a few hundred.
         mean_share: of the training people that the mean learns from; the covariance then learns from the others, whose
             errors are those of new people. 1: both learn from all.
         limit: use at most this many training people (0: all), for trial runs.
@@ -45,9 +46,9 @@ class DataConfig:
 
     root: str = ""
     datasets: tuple[str, ...] = ("lsp", "lspet")
-    repeat: tuple[int, ...] = (2, 1)
+    repeat: tuple[int, ...] = (1,)
     skip_bad: Annotated[bool, tyro.conf.arg(aliases=("--skip-bad",))] = False
-    validation_from: str = "lsp"
+    validation_from: str = ""
     validation_count: int = 500
     mean_share: float = 1.0
     limit: int = 0
@@ -56,6 +57,11 @@ class DataConfig:
     def repeats(self) -> tuple[int, ...]:
         """``repeat`` with a number for each data set."""
         return self.repeat * len(self.datasets) if len(self.repeat) == 1 else self.repeat
+
+    @property
+    def held_from(self) -> str:
+        """Where the validation people come from: ``validation_from``, or the first data set."""
+        return self.validation_from or self.datasets[0]
 
 
 @dataclass(frozen=True)
@@ -253,7 +259,7 @@ def check(config: TrainConfig) -> None:
         ("data.datasets", data.datasets, len(set(data.datasets)) == len(data.datasets) > 0, "different data sets"),
         ("data.repeat", data.repeat, len(data.repeats) == len(data.datasets), "one number for each of data.datasets, or one"),
         ("data.repeat", data.repeat, min(data.repeat, default=1) >= 1, "at least 1"),
-        ("data.validation_count", data.validation_count, data.validation_count >= 50, "at least 50"),
+        ("data.validation_count", data.validation_count, data.validation_count >= 2, "at least 2"),
         ("data.mean_share", data.mean_share, 0 < data.mean_share <= 1, "above 0, up to 1"),
         ("data.limit", data.limit, data.limit >= 0, "not negative"),
         ("mean.epochs", mean.epochs, mean.epochs >= 1, "at least 1"),

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from posecov.evaluation.figures import BOX_THRESHOLD
 from posecov.learn import processes
 from posecov.learn.backbone import normalisation
 from posecov.learn.checkpoint import Average, flatten_state, optimizer_tensors, part, restore_optimizer, save_checkpoint
@@ -121,7 +122,10 @@ def train_mean(
 def validate_mean(
     state: dict[str, Tensor], config: TrainConfig, skeleton: Skeleton, records: Sequence[Record], device: torch.device
 ) -> dict[str, float]:
-    """PCK@0.2 and mean error on plain crops, crop pixels. The processes share the work; the main one has the figures."""
+    """PCK@0.2 and mean error on plain crops, crop pixels. The processes share the work; the main one has the figures.
+
+    Where nobody's torso is known, PCK takes the person's box, as in `posecov.evaluation`.
+    """
     model = PoseModel(config.model, len(skeleton), pretrained=False)
     load_mean(model, state)
     model.to(device).to(memory_format=torch.channels_last).eval()
@@ -137,10 +141,14 @@ def validate_mean(
     mean, truth, mask = (processes.collect(torch.cat(rows), len(records)).numpy() for rows in (means, points, labelled))
     if not processes.is_main():
         return {}
-    a, b = skeleton.torso_indices
-    torso = np.where(mask[:, a] & mask[:, b], np.linalg.norm(truth[:, a] - truth[:, b], axis=-1), np.nan)
+    unit, threshold = np.full(len(truth), np.nan), 0.2
+    if skeleton.torso is not None:
+        a, b = skeleton.torso_indices
+        unit = np.where(mask[:, a] & mask[:, b], np.linalg.norm(truth[:, a] - truth[:, b], axis=-1), np.nan)
+    if np.isnan(unit).all():
+        unit, threshold = np.full(len(truth), config.model.input_size / config.model.padding), BOX_THRESHOLD
     errors = keypoint_errors(mean, truth, mask)
-    return {"validation_pck": float(pck(errors, torso)[1]), "validation_error_px": float(np.nanmean(errors))}
+    return {"validation_pck": float(pck(errors, unit, threshold)[1]), "validation_error_px": float(np.nanmean(errors))}
 
 
 def mean_optimizer(model: PoseModel, settings: MeanConfig) -> torch.optim.Optimizer:

@@ -32,7 +32,7 @@ def parity_crops(config: TrainConfig, data_root: str, count: int) -> tuple[np.nd
     if people:
         chosen = [people[i] for i in np.linspace(0, len(people) - 1, count).astype(int)]
         crops = [warp(read_image(p.image), crop_map(p.box, size, padding), size) for p in chosen]
-        return np.stack(crops), f"{config.data.validation_from}'s validation people"
+        return np.stack(crops), f"{config.data.held_from}'s validation people"
     try:
         import skimage
     except ImportError:

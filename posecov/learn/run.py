@@ -24,6 +24,8 @@ COLUMNS = (
     "validation_nll", "k1_share", "k2_share", "degrees_of_freedom", "learning_rate", "images_per_second", "seconds",
 )  # fmt: skip
 
+_SHOWN = ("epoch", "loss", "error_px", "criterion", "validation_pck", "validation_error_px", "validation_nll", "seconds")
+
 log = logging.getLogger(__name__)
 console = Console(stderr=True)
 
@@ -83,7 +85,7 @@ class Run:
             return
         self.history.append(row)
         self.write_history()
-        shown = ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items() if k != "part")
+        shown = ", ".join(f"{k} {row[k]:.4g}" if isinstance(row[k], float) else f"{k} {row[k]}" for k in _SHOWN if k in row)
         log.info("%s: %s", row["part"], shown)
 
     def write_history(self) -> None:
@@ -175,7 +177,7 @@ def _curves(history: Sequence[dict[str, Any]]) -> bytes:
 
     panels = {
         "mean: error, crop px": [("mean", "error_px", "train"), ("mean", "validation_error_px", "validation")],
-        "mean: PCK@0.2": [("mean", "validation_pck", "validation")],
+        "mean: PCK": [("mean", "validation_pck", "validation")],
         "phase 1: its loss per person": [("phase 1", "criterion", "train")],
         "phase 2: its loss, and NLL in crop px, per person": [
             ("phase 1", "validation_nll", "phase 1, validation NLL"),

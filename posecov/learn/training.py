@@ -66,7 +66,7 @@ def data_root_of(config: TrainConfig, root: str = "") -> str:
         PosecovError: none of them is set, though a data set lies there.
     """
     root = root or os.environ.get("POSECOV_DATA", "") or config.data.root
-    if not root and any(entry in NAMED for entry in (*config.data.datasets, config.data.validation_from)):
+    if not root and any(entry in NAMED for entry in (*config.data.datasets, config.data.held_from)):
         raise PosecovError("no data: give a data root or set POSECOV_DATA; it holds one folder per data set (lsp, lspet)")
     return root
 
@@ -95,15 +95,15 @@ def load_people(config: TrainConfig, root: str = "") -> People:
     """
     root, data = data_root_of(config, root), config.data
     skeleton, problems = load_skeleton(config.skeleton), Problems()
-    apart = data.validation_from not in data.datasets
-    held = read_datasets([data.validation_from], root, skeleton, problems) if apart else []
+    apart = data.held_from not in data.datasets
+    held = read_datasets([data.held_from], root, skeleton, problems) if apart else []
     records = read_datasets(data.datasets, root, skeleton, problems)
     problems.settle(data.skip_bad)
     if apart:
         # All its pictures are kept out: MPII's whole file has those of its validation part too.
         train, validation = without_pictures_of(records, held), pick(held, data.validation_count, config.seed)
     else:
-        train, validation = split_validation(records, data.validation_from + "/", data.validation_count, config.seed)
+        train, validation = split_validation(records, data.held_from + "/", data.validation_count, config.seed)
     if data.limit:
         keep = torch.linspace(0, len(train) - 1, min(data.limit, len(train))).long().tolist()
         train = [train[i] for i in keep]

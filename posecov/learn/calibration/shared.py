@@ -15,7 +15,7 @@ JOINT_SPREAD = 0.1
 LOG_FACTOR = (-3.0, 3.0)
 LOG_DEGREES = (math.log(0.05), math.log(998.0))
 _PRICE = 0.2  # Nats per person that a better coverage may cost.
-_LEAST = 50  # people
+ENOUGH = 50  # people; fewer tell one factor on all sigmas, and no more.
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ def shrink(scatter: np.ndarray, shrinkage: float) -> np.ndarray:
 
 def check_people(count: int) -> None:
     """Raises PosecovError when there is hardly anybody to calibrate on."""
-    if count < _LEAST:
-        raise PosecovError(f"calibration needs at least {_LEAST} people, there are {count}")
+    if count < ENOUGH:
+        raise PosecovError(f"calibration needs at least {ENOUGH} people, there are {count}")
 
 
 def worst_deviation(difference: np.ndarray) -> np.ndarray:

@@ -18,7 +18,10 @@ def split_validation(records: Sequence[Record], prefix: str, count: int, seed: i
     """
     candidates = [i for i, record in enumerate(records) if record.name.startswith(prefix)]
     if count >= len(candidates):
-        raise PosecovError(f"validation: {count} people of {prefix!r} asked for, there are {len(candidates)}")
+        raise PosecovError(
+            f"setting data.validation_count: {count} people of {prefix.removesuffix('/')} cannot be held out and leave any to "
+            f"train on, there are {len(candidates)}"
+        )
     chosen = set(np.random.default_rng(seed).permutation(candidates)[:count].tolist())
     validation = [records[i] for i in sorted(chosen)]
     return without_pictures_of([record for i, record in enumerate(records) if i not in chosen], validation), validation

@@ -48,7 +48,7 @@ def inspect(config: TrainConfig, out: Path, data_root: str = "", people: int = 2
         raise PosecovError(f"people {people}: there must be at least one on a sheet")
     root, skeleton, problems = data_root_of(config, data_root), load_skeleton(config.skeleton), Problems()
     out = prepare_folder(out)
-    entries = list(dict.fromkeys((*config.data.datasets, config.data.validation_from)))
+    entries = list(dict.fromkeys((*config.data.datasets, config.data.held_from)))
     parts = {entry: read_datasets([entry], root, skeleton, problems) for entry in entries}
     records = [record for part in parts.values() for record in part]
     suspects = [suspect for part in parts.values() for suspect in _shifted(part, records, skeleton)]
