@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from posecov.errors import PosecovError
 
@@ -98,7 +99,7 @@ def upright_size(path: Path) -> tuple[int, int]:
         warnings.simplefilter("ignore")
         with _open(path, str(path), MAX_PIXELS) as image:
             try:  # Pillow turns TIFFs itself, and may have exchanged these already.
-                width, height = (int(image.tag_v2[tag]) for tag in _TIFF_SIDES) if image.format == "TIFF" else image.size
+                width, height = (int(image.tag_v2[tag]) for tag in _TIFF_SIDES) if isinstance(image, TiffImageFile) else image.size
             except (AttributeError, KeyError, TypeError, ValueError) as error:
                 raise PosecovError(f"{path}: cannot be read as a picture ({_reason(error)})") from None
             # From 5 on, orientations lie on their side.
