@@ -98,8 +98,10 @@ def upright_size(path: Path) -> tuple[int, int]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with _open(path, str(path), MAX_PIXELS) as image:
-            try:  # Pillow turns TIFFs itself, and may have exchanged these already.
-                width, height = (int(image.tag_v2[tag]) for tag in _TIFF_SIDES) if isinstance(image, TiffImageFile) else image.size
+            width, height = image.size
+            try:
+                if isinstance(image, TiffImageFile):  # Pillow turns TIFFs itself, and may have exchanged these already.
+                    width, height = (int(image.tag_v2[tag]) for tag in _TIFF_SIDES)
             except (AttributeError, KeyError, TypeError, ValueError) as error:
                 raise PosecovError(f"{path}: cannot be read as a picture ({_reason(error)})") from None
             # From 5 on, orientations lie on their side.
