@@ -208,7 +208,7 @@ def plot_samples(
     minutes = np.array(rows["seconds"]) / 60
     figure, (above, below) = pyplot.subplots(2, 1, sharex=True, figsize=(7, 3.6), height_ratios=(2, 1), layout="constrained")
     above.plot(minutes, rows["memory_mb"], color="#1f5fa8", linewidth=1)
-    above.set(ylabel="memory, MB", title=title, ylim=(0, None))
+    above.set(ylabel="memory, MB", title=title, ylim=(0, 1.1 * max(rows["memory_mb"])))
     below.plot(minutes, rows["handles"], color="#b5541c", linewidth=1, label="handles")
     below.plot(minutes, rows["threads"], color="#3b7d3b", linewidth=1, label="threads")
     below.set(xlabel="minutes", ylim=(0, None))
