@@ -19,7 +19,7 @@ from posecov.learn.training import train
 
 def _mean_only(config, out, **mean):
     # Thirty people, half of them without two joints; batches of 14, the last one of 2.
-    data = dataclasses.replace(config.data, datasets=("lspet",), repeat=(1,), limit=0)
+    data = dataclasses.replace(config.data, datasets=("lspet",), validation_from="lsp", repeat=(1,), limit=0)
     settings = dataclasses.replace(config.mean, epochs=1, batch=14, **mean)
     covariance = dataclasses.replace(config.covariance, phase1_epochs=0, phase2_epochs=0)
     return dataclasses.replace(config, data=data, mean=settings, covariance=covariance, out=str(out), workers=0)

@@ -47,7 +47,9 @@ def trespasses(tree):
 def test_no_call_that_runs_what_it_reads():
     assert len(sources()) > 200
     found = {str(path.relative_to(ROOT)): list(trespasses(ast.parse(path.read_text(encoding="utf-8")))) for path in sources()}
-    assert {path: lines for path, lines in found.items() if lines} == {}
+    # The changed code of a mutant is made of this package's own.
+    assert {path for path, lines in found.items() if lines} == {"tools/trust/mutants.py"}
+    assert [reason for _, reason in found["tools/trust/mutants.py"]] == ["exec"]
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,8 @@ from typing import Any, NamedTuple
 import file_readers
 from file_readers import READERS, Reader
 
+from posecov.commands.terminal import needs_training_packages
+
 
 class Parser(NamedTuple):
     """What is fuzzed: a reader of `READERS`, with the ending of its files, on seeds whose names start so."""
@@ -166,4 +168,5 @@ def _fuzz(name: str, folder: Path, seed: int, seconds: int) -> None:
 
 
 if __name__ == "__main__":
+    needs_training_packages("fuzz_parsers")
     sys.exit(main(sys.argv[1:]))

@@ -35,6 +35,8 @@ import yaml
 from _pytest.runner import runtestprotocol
 from formulas import Mutant, is_new, mutants_of
 
+from posecov.commands.terminal import needs_training_packages
+
 _ROOT = Path(__file__).resolve().parents[2]
 # Modules in posecov/, and the tests in tests/ that belong to them.
 MODULES: dict[tuple[str, ...], tuple[str, ...]] = {
@@ -350,4 +352,5 @@ def _report(results: Sequence[tuple[Mutant, str]]) -> int:
 
 
 if __name__ == "__main__":
+    needs_training_packages("mutants")
     sys.exit(main(sys.argv[1:]))

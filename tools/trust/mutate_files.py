@@ -29,6 +29,7 @@ from pathlib import Path
 
 from file_readers import MODULES, READERS, Reader, prepare
 
+from posecov.commands.terminal import needs_training_packages
 from posecov.errors import PosecovError
 
 OUTCOMES = ("accepted", "refused", "undocumented", "crash", "hang", "memory")
@@ -231,8 +232,9 @@ def _status(key: str) -> int:
 
 
 if __name__ == "__main__":
+    needs_training_packages("mutate_files")
     try:
         sys.exit(main(sys.argv[1:]))
     except PosecovError as failure:
-        print(f"tools/trust/mutate_files.py: {failure}", file=sys.stderr)
+        print(f"mutate_files: {failure}", file=sys.stderr)
         sys.exit(2)

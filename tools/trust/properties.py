@@ -25,6 +25,7 @@ from rich.progress import Progress, track
 from rich.table import Table
 
 from posecov import PosecovError
+from posecov.commands.terminal import needs_training_packages
 from posecov.output import prepare_folder, write_json
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "trust"))
@@ -168,8 +169,9 @@ def table(rows: list[Row]) -> Table:
 
 
 if __name__ == "__main__":
+    needs_training_packages("properties")
     try:
         sys.exit(main(tyro.cli(Options)))
     except PosecovError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"properties: {error}", file=sys.stderr)
         sys.exit(2)
