@@ -22,7 +22,7 @@ from posecov.errors import PosecovError
 def main(arguments: Sequence[str]) -> int:
     """Run the command line."""
     from drawn_people import write_people, write_recipe
-    from sampling import plot, verdict, watch, write_csv
+    from watching import Watch, judge, plot_samples, write_samples
 
     parser = argparse.ArgumentParser(prog="tools/trust/long_training.py", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="folder; must not have a run yet")
@@ -37,23 +37,31 @@ def main(arguments: Sequence[str]) -> int:
     command = [sys.executable, str(train), str(recipe), "--out", str(run), "--checkpoint-minutes", "0"]
     with (options.out / "train.log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"COLUMNS": "200"})
-        samples = watch(process, lambda: _part(run / "metrics.csv", options.epochs, half), every=0.25)
+        watch = Watch(process.pid, lambda: _epochs(run / "metrics.csv"), every=0.25)
+        process.wait()
+        samples = watch.stop()
     if process.returncode:
         raise PosecovError(f"{options.out / 'train.log'}: the training ended with exit code {process.returncode}")
-    write_csv(options.out / "samples.csv", samples)
-    plot(options.out / "samples.png", samples, f"{options.epochs} epochs of the mean, {half} of each phase")
-    rows, flat = verdict(samples, {"mean": options.epochs, "phase 1": half, "phase 2": half})
-    print("\n".join(rows))
+    write_samples(options.out / "samples.csv", samples)
+    flat, marks = True, []
+    # An epoch counts once it is over, so that the number of a part's last one stands for the beginning of the next, too.
+    ends = {"mean": options.epochs, "phase 1": options.epochs + half, "phase 2": options.epochs + 2 * half}
+    before = 0
+    for name, end in ends.items():
+        part = [sample for sample in samples if before < sample.done < end]
+        before = end
+        marks += [part[0].seconds] if part else []
+        for verdict in judge(part):
+            print(f"{name}: {verdict}")
+            flat &= verdict.flat
+    plot_samples(options.out / "samples.png", samples, f"{options.epochs} epochs of the mean, {half} of each phase", marks)
     print(f"{len(samples)} samples in {samples[-1].seconds:.0f} s; {'flat' if flat else 'NOT flat'}")
     return 0 if flat else 1
 
 
-def _part(metrics: Path, mean: int, half: int) -> str:
-    """What the run is at, by the epochs that it has behind it."""
-    done = metrics.read_bytes().count(b"\n") - 1 if metrics.exists() else 0
-    if done <= 0:
-        return "start"
-    return "mean" if done < mean else "phase 1" if mean < done < mean + half else "phase 2" if done > mean + half else "between"
+def _epochs(metrics: Path) -> int:
+    """How many are over."""
+    return max(metrics.read_bytes().count(b"\n") - 1, 0) if metrics.exists() else 0
 
 
 if __name__ == "__main__":
