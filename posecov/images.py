@@ -197,7 +197,7 @@ def _decode(name: str, image: Image.Image) -> np.ndarray:
     try:
         for top in range(0, image.height, rows):
             pixels[top : top + rows] = _bgr(image.crop((0, top, image.width, min(top + rows, image.height))))
-    except Exception as error:  # A palette without the colours that are used, for example.
+    except Exception as error:  # More transparent colours than a palette has, for example.
         _log.debug("%s", name, exc_info=True)
         raise PosecovError(f"{name}: the picture is damaged ({_reason(error)}); get it again") from None
     orientation = _orientation(image, name)
