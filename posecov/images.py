@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from posecov.errors import PosecovError
 
@@ -105,10 +106,9 @@ def upright_size(path: Path) -> tuple[int, int]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with _open(path, str(path), MAX_PIXELS) as image:
-            try:  # Pillow turns TIFFs itself, and may have exchanged these already.
-                width, height = (int(image.tag_v2[tag]) for tag in _TIFF_SIDES) if image.format == "TIFF" else image.size
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
-                raise PosecovError(f"{path}: cannot be read as a picture ({_reason(error)})") from None
+            width, height = image.size
+            if isinstance(image, TiffImageFile):  # Pillow turns these itself, and may have exchanged their sides already.
+                width, height = (int(image.tag_v2[tag]) for tag in _TIFF_SIDES)
             # From 5 on, orientations lie on their side.
             return (height, width) if _orientation(image, str(path)) >= 5 else (width, height)
 
