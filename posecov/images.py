@@ -16,6 +16,9 @@ from posecov.errors import PosecovError
 MAX_PIXELS = 100_000_000
 """Larger pictures are refused before they are decoded: one such array already takes 300 MB."""
 
+MAX_BYTES = 500_000_000
+"""Of a file; larger ones are not read."""
+
 MIN_SIDE = 8
 """Nothing can be seen in a picture with a shorter side, in pixels."""
 
@@ -58,8 +61,8 @@ def read_image(path: str | Path) -> np.ndarray:
         (H, W, 3) uint8, BGR.
 
     Raises:
-        PosecovError: one line that names the file: it is missing, a folder, empty, not a picture, cut short, or of a size
-            outside `MIN_SIDE` and `MAX_PIXELS`.
+        PosecovError: one line that names the file: it is missing, a folder, empty, not a picture, cut short, damaged,
+            larger than `MAX_BYTES`, or of a size outside `MIN_SIDE` and `MAX_PIXELS`.
     """
     path = Path(path)
     try:
@@ -69,11 +72,16 @@ def read_image(path: str | Path) -> np.ndarray:
             raise PosecovError(f"{path}: no such file")
         if not path.is_file():
             raise PosecovError(f"{path}: not a regular file; give a picture")
-        if path.stat().st_size == 0:
+        size = path.stat().st_size
+        if size == 0:
             raise PosecovError(f"{path}: the file is empty; give a picture")
+        if size > MAX_BYTES:
+            raise PosecovError(f"{path}: the file has more than {MAX_BYTES // 10**6} MB; make it smaller")
+        # From memory: Pillow asks a file for as many bytes as a damaged one promises, and Python makes room for all of them.
+        content = path.read_bytes()
     except (OSError, ValueError) as error:  # A name too long, a null byte in it, no permission for the folder.
         raise PosecovError(f"{path}: cannot be read ({_reason(error)})") from None
-    return _read(path, str(path), MAX_PIXELS)
+    return _read(BytesIO(content), str(path), MAX_PIXELS)
 
 
 def decode_image(content: bytes | bytearray, name: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -99,11 +107,8 @@ def upright_size(path: Path) -> tuple[int, int]:
         warnings.simplefilter("ignore")
         with _open(path, str(path), MAX_PIXELS) as image:
             width, height = image.size
-            try:
-                if isinstance(image, TiffImageFile):  # Pillow turns TIFFs itself, and may have exchanged these already.
-                    width, height = (int(image.tag_v2[tag]) for tag in _TIFF_SIDES)
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
-                raise PosecovError(f"{path}: cannot be read as a picture ({_reason(error)})") from None
+            if isinstance(image, TiffImageFile):  # Pillow turns these itself, and may have exchanged their sides already.
+                width, height = (int(image.tag_v2[tag]) for tag in _TIFF_SIDES)
             # From 5 on, orientations lie on their side.
             return (height, width) if _orientation(image, str(path)) >= 5 else (width, height)
 
@@ -151,7 +156,7 @@ def list_images(paths: Iterable[str | Path], recursive: bool = False) -> list[Pa
     return found
 
 
-def _read(source: Path | BytesIO, name: str, max_pixels: int) -> np.ndarray:
+def _read(source: BytesIO, name: str, max_pixels: int) -> np.ndarray:
     # Pillow warns of broken EXIF, which does not matter here, and of large pictures, for which there is the limit.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -189,8 +194,12 @@ def _decode(name: str, image: Image.Image) -> np.ndarray:
     # Strip by strip: converted as a whole, a large picture would be in memory five times.
     pixels = np.empty((image.height, image.width, 3), dtype=np.uint8)
     rows = max(1, _STRIP // image.width)
-    for top in range(0, image.height, rows):
-        pixels[top : top + rows] = _bgr(image.crop((0, top, image.width, min(top + rows, image.height))))
+    try:
+        for top in range(0, image.height, rows):
+            pixels[top : top + rows] = _bgr(image.crop((0, top, image.width, min(top + rows, image.height))))
+    except Exception as error:  # More transparent colours than a palette has, for example.
+        _log.debug("%s", name, exc_info=True)
+        raise PosecovError(f"{name}: the picture is damaged ({_reason(error)}); get it again") from None
     orientation = _orientation(image, name)
     image.close()
     return _turned(pixels, orientation)

@@ -276,3 +276,35 @@ def test_large_pictures_are_in_memory_twice_at_most(tmp_path):
     image = read_image(path)
     assert image.shape == (3000, 4000, 3)
     assert status("VmHWM") - before < 12_000_000 * (4 + 3) + 90_000_000
+
+
+def test_more_transparent_colours_than_a_palette_has(tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(RGB).convert("P").save(path, transparency=bytes(range(200)))
+    content = path.read_bytes()
+    at = content.index(b"tRNS")
+    after = at + 8 + struct.unpack(">I", content[at - 4 : at])[0]
+    many = b"tRNS" + bytes(300)
+    path.write_bytes(content[: at - 4] + struct.pack(">I", 300) + many + struct.pack(">I", zlib.crc32(many)) + content[after:])
+    with pytest.raises(PosecovError, match=r"the picture is damaged \(palette index"):
+        read_image(path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="bounds memory as Linux does")
+def test_lengths_that_a_damaged_file_promises_are_not_asked_for(tmp_path):
+    import resource
+
+    path = tmp_path / "a.png"
+    Image.fromarray(RGB).save(path)
+    content = path.read_bytes()
+    at = content.index(b"IDAT")
+    path.write_bytes(content[: at - 4] + struct.pack(">I", 0xFF000058) + content[at:])
+    bounds = resource.getrlimit(resource.RLIMIT_AS)
+    size = int(Path("/proc/self/status").read_text().partition("VmSize:")[2].split()[0]) * 1024
+    resource.setrlimit(resource.RLIMIT_AS, (size + 2**30, bounds[1]))
+    try:
+        assert read_image(path).shape == (40, 60, 3)
+    except PosecovError as error:
+        assert "MemoryError" not in str(error)  # noqa: PT017
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, bounds)

@@ -8,6 +8,7 @@ import onnxruntime as ort
 
 from posecov.errors import PosecovError
 from posecov.learn.benchmarks.measuring import alternate
+from posecov.onnx_file import look_through
 
 
 def measure(weights: Path, threads: int = 1, repeats: int = 150) -> dict[str, float]:
@@ -22,6 +23,7 @@ def measure(weights: Path, threads: int = 1, repeats: int = 150) -> dict[str, fl
         PosecovError: not a readable model.
     """
     try:
+        look_through(weights, beside=False)
         proto = onnx.load(str(weights), load_external_data=False)
     except Exception as error:  # protobuf and the file system raise many kinds
         raise PosecovError(f"{weights}: not a readable ONNX file ({str(error).splitlines()[0][:120]})") from None

@@ -15,6 +15,7 @@ from onnx import ModelProto, NodeProto, compose, helper
 
 from posecov.errors import PosecovError
 from posecov.metadata import KEY, ModelMetadata
+from posecov.onnx_file import look_through
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ def read_model(path: Path) -> ModelProto:
     if not path.is_file():
         raise PosecovError(f"{path}: no such file; give a posecov model (.onnx)")
     try:
+        look_through(path, beside=False)
         model = onnx.load(str(path), load_external_data=False)
     except Exception as error:  # protobuf and the file system raise many kinds
         raise PosecovError(f"{path}: not a readable ONNX file ({(str(error) or 'empty').splitlines()[0][:120]})") from None
