@@ -61,6 +61,7 @@ MODULES: dict[tuple[str, ...], tuple[str, ...]] = {
         "test_ranking",
         "evaluation/test_evaluation",
         "evaluation/test_evaluation_mixture",
+        "evaluation/test_uncertainty",
         "evaluation/test_oks",
     ),
     ("tracking/kalman", "tracking/smoother", "tracking/measurement", "tracking/motion"): (
