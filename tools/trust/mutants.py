@@ -84,7 +84,7 @@ MODULES: dict[tuple[str, ...], tuple[str, ...]] = {
         for name in ("approximate", "covariance", "diagnose", "engine", "neighbours", "search", "whitening")
     ): ("learn/test_pseudo_labels", "learn/test_pseudo_label_search", "learn/test_pseudo_label_engine"),
     tuple(f"learn/calibration/{name}" for name in ("adapt", "laws", "mixture", "shared", "single")): (
-        "evaluation/test_evaluation",
+        "learn/test_calibration_formulas",
         "learn/test_calibration_mixture",
         "learn/test_calibration_adapt",
     ),
