@@ -12,14 +12,14 @@ from posecov.learn.calibration import Calibration, calibrated_law, shrink
 from posecov.learn.calibration.mixture import likeliest
 from posecov.learn.calibration.mixture import match_coverage as match_mixture
 from posecov.learn.calibration.shared import check_people, choose, worst_deviation
-from posecov.learn.calibration.single import calibrate, fit, match_coverage
+from posecov.learn.calibration.single import fit, match_coverage
 from posecov.mixture import Mixture
 
 ORDERS = np.array([[0, 1, 2, 3], [2, 3, 0, 1]])
 SCATTER = np.array([[2.0, 0.5, 0.8, 0.1], [0.5, 1.0, 0.2, 0.3], [0.8, 0.2, 3.0, -0.6], [0.1, 0.3, -0.6, 1.5]])
 
 
-def _people(count=400, nu=5.0):
+def _people(count=200, nu=5.0):
     mean = np.random.default_rng(0).normal(size=(count, 4))
     return Law(mean, np.broadcast_to(SCATTER, (count, 4, 4)), nu)
 
@@ -85,7 +85,6 @@ def test_a_fit_tells_the_likelihoods_of_the_laws_before_and_after(nu):
     assert found.after == pytest.approx(mended.negative_log_likelihood(values).mean())
     assert math.isinf(found.degrees_of_freedom) == math.isinf(nu)
     assert worst == pytest.approx(_deviation(mended, values), abs=1e-9)
-    assert calibrate(values - people.mean, people.scatter, nu).after <= found.after + 0.2
 
 
 def test_joints_have_factors_of_their_own_drawn_to_the_common_one():
