@@ -17,6 +17,7 @@ def test_joints_have_cocos_sigmas_by_name():
     # CrowdPose's 14 joints are LSP's: shoulders, elbows, wrists, hips, knees, ankles, head, neck.
     lsp = dict(zip(load_skeleton("lsp14").keypoints, oks.joint_sigmas(load_skeleton("lsp14")), strict=True))
     assert {name: lsp[name] for name in ("l_wrist", "r_hip", "neck")} == {"l_wrist": 0.062, "r_hip": 0.107, "neck": 0.079}
+    assert lsp["head_top"] == 0.079
     own = Skeleton("tail", ("tail", "l_hip"), oks_sigmas=(0.2, 0.3))
     np.testing.assert_array_equal(oks.joint_sigmas(own), [0.2, 0.3])
     assert np.isnan(oks.joint_sigmas(Skeleton("tail", ("tail", "l_hip")))).tolist() == [True, False]
@@ -92,6 +93,15 @@ def test_people_of_one_picture_compete_and_those_without_a_sigma_do_not_count(co
     assert apart["ap"] == pytest.approx(0)
     assert "annotated" in apart["areas"]
     assert capsys.readouterr().out == ""
+
+
+def test_areas_without_an_outline_are_a_part_of_the_box(cocotools):
+    skeleton = Skeleton("two", ("l_hip", "r_hip"))
+    truth, boxes = np.full((2, 2, 2), 50.0), np.array([[0.0, 0, 120, 40], [0, 0, 30, 90]])
+    people = Law((truth + 3.0).reshape(2, 4), np.broadcast_to(np.eye(4), (2, 4, 4)), 5.0)
+    for given, areas in ((None, 0.53 * np.array([4800, 2700])), (np.array([1000.0, np.nan]), np.array([1000.0, 0.53 * 2700]))):
+        found = oks.figures(people, skeleton, truth, np.ones((2, 2), dtype=bool), boxes, ["a", "b"], given)["oks"]
+        assert found["mean"] == pytest.approx(np.exp(-18 / (2 * areas * (2 * 0.107) ** 2)).mean())
 
 
 def test_what_is_missing_is_said(monkeypatch):

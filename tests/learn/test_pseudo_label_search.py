@@ -120,8 +120,8 @@ def test_tables_that_cannot_be_searched():
 class _Cells:
     """Stands in for faiss: an index that misses every row beyond ``share`` of the table."""
 
-    def __init__(self, share):
-        self.share, self.rows = share, []
+    def __init__(self, share, found=None):
+        self.share, self.found, self.rows = share, found, []
 
     def train(self, rows): ...
 
@@ -132,6 +132,8 @@ class _Cells:
         table = np.concatenate(self.rows)
         table = table[: int(self.share * len(table))]
         index, squared = brute(table, queries, k)
+        if self.found is not None:
+            index[::2, self.found :] = -1  # As faiss says that its cells held no more.
         return squared, index
 
 
@@ -152,6 +154,20 @@ def test_approximate_search_is_used_only_when_it_finds_enough(monkeypatch, share
     hits = np.mean([np.isin(a, b).mean() for a, b in zip(true, found.index, strict=False)])
     assert hits == pytest.approx(recall, abs=0.03)
     assert find_neighbours(points, 10, 0.8, approximate=False).recall == 1.0
+
+
+@pytest.mark.parametrize("own", [None, np.arange(40)])
+def test_queries_whose_cells_held_too_few_are_searched_exactly(monkeypatch, own):
+    faiss = types.ModuleType("faiss")
+    faiss.omp_set_num_threads = lambda count: None
+    faiss.IndexFlatL2 = lambda size: None
+    faiss.IndexIVFFlat = lambda flat, size, cells: _Cells(1.0, found=4)
+    monkeypatch.setitem(sys.modules, "faiss", faiss)
+    points = np.random.default_rng(1).normal(size=(900, 3)) + 50
+    index, squared = approximate.ApproximateSearch(points, 10).search(points[:40], 10, own)
+    true, distance = brute(points, points[:40], 10, own)
+    np.testing.assert_array_equal(index, true)
+    np.testing.assert_allclose(squared, distance, rtol=1e-9, atol=1e-12)
 
 
 def test_benchmark_figures():

@@ -3,7 +3,16 @@ import pytest
 
 from posecov.errors import PosecovError
 from posecov.learn.config import PseudoLabelConfig
-from posecov.learn.pseudo_labels import find_neighbours, pseudo_covariances, pseudo_label_roots, roots, shuffled, whiten
+from posecov.learn.pseudo_labels import (
+    find_neighbours,
+    fit_whitening,
+    pseudo_covariances,
+    pseudo_label_roots,
+    roots,
+    shuffled,
+    whiten,
+)
+from posecov.learn.pseudo_labels.covariance import Everybody
 
 
 def test_whitened_distance_is_mahalanobis():
@@ -118,3 +127,36 @@ def test_whole_recipe_tells_shuffled_from_real():
     real, random = (pseudo_label_roots(x, values, c, 0)[:, 0, 0] for c in (config, control))
     assert np.corrcoef(np.log(real), x[:, 0])[0, 1] > 0.8
     assert abs(np.corrcoef(np.log(random), x[:, 0])[0, 1]) < 0.15
+
+
+@pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.parametrize("centred", [False, True])
+def test_everybody_is_all_rows_of_a_table_that_is_read_in_parts(missing, centred):
+    rng = np.random.default_rng(5)
+    values = rng.normal(size=(66_000, 3)) @ rng.normal(size=(3, 3)) + [1, -2, 0]
+    values[65_600:] *= 40  # What lies beyond the first part counts most.
+    if missing:
+        values[::3, 0], values[1::3, 1] = np.nan, np.nan
+    found = Everybody(values, centred, pooled=True)
+    offsets = values - (np.nanmean(values, axis=0) if centred else 0.0)
+    np.testing.assert_allclose(found.variance, np.nanmean(np.square(offsets), axis=0), rtol=1e-9)
+    sigma = np.sqrt(found.variance)
+    for a in range(3):
+        for b in range(3):
+            together = np.nanmean(offsets[:, a] * offsets[:, b]) / sigma[a] / sigma[b]
+            assert found.correlation[a, b] == pytest.approx(np.clip(together, -1, 1), abs=1e-9)
+
+
+def test_a_large_table_is_whitened_and_checked_to_its_end():
+    rng = np.random.default_rng(6)
+    x = rng.normal(size=(66_000, 3)).astype(np.float32)
+    x[65_600:] += [30, 0, 0]
+    map_ = fit_whitening(x)
+    white = map_.apply(x)
+    assert white.dtype == np.float32
+    np.testing.assert_allclose(np.cov(white.T), np.eye(3), atol=1e-3)
+    np.testing.assert_allclose(white.mean(axis=0), 0, atol=1e-3)
+    np.testing.assert_allclose(white[65_900], (x[65_900] - x.mean(axis=0, dtype=float)) @ map_.matrix, rtol=1e-4, atol=1e-4)
+    x[65_540, 1] = np.nan
+    with pytest.raises(PosecovError, match="features, row 65540: NaN"):
+        map_.apply(x)

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -111,6 +113,37 @@ def test_rounded_terms_are_close():
     assert estimated_terms(network, x, 8, dtype=torch.bfloat16).curvature.dtype == torch.float32
     assert taylor.rounded_dtype(network) == torch.float32
     assert taylor.rounded_dtype(network.double()) == torch.float64
+
+
+def _wide(inputs=32, width=256, dtype=torch.float32, is_cuda=False):
+    """What is asked of a network to choose types and directions."""
+    return SimpleNamespace(
+        inputs=inputs, width=width, input=SimpleNamespace(weight=SimpleNamespace(dtype=dtype, is_cuda=is_cuda))
+    )
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_wide_networks_are_rounded_where_the_processor_multiplies_so(monkeypatch, native):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: native, raising=False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: native)
+    for is_cuda in (False, True):
+        assert taylor.rounded_dtype(_wide(is_cuda=is_cuda)) == (torch.bfloat16 if native else torch.float32)
+        assert taylor.rounded_dtype(_wide(width=255, is_cuda=is_cuda)) == torch.float32
+        assert taylor.rounded_dtype(_wide(dtype=torch.float64, is_cuda=is_cuda)) == torch.float64
+
+
+def test_wide_networks_are_looked_at_in_fewer_directions():
+    for inputs, rounded, plain in ((32, 20, 8), (64, 40, 16), (16, 10, 8), (4, 4, 4)):
+        assert taylor.default_probes(_wide(inputs), torch.bfloat16) == rounded
+        assert taylor.default_probes(_wide(inputs), torch.float32) == plain
+        assert taylor.default_probes(_wide(inputs, width=255), torch.float32) == inputs
+
+
+def test_inputs_without_members_are_shown_to_every_member():
+    network, x = _network()
+    alike = x[:1].expand(2, -1, -1)
+    for terms in (exact_terms, naive_terms):
+        _close(terms(network, x[0]), terms(network, alike), 0.0)
 
 
 def test_nothing_in_nothing_out():

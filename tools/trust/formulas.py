@@ -99,6 +99,8 @@ def _in_body(body: list[ast.stmt], scope: str) -> Iterator[tuple[str, ast.AST, s
                 yield from ((function, *site) for site in _sites(default))
             yield from ((function, *site) for inner in statement.body for site in _sites(inner))
         elif isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value is not None:
+            if isinstance(statement, ast.AnnAssign) and ast.unparse(statement.annotation) == "TypeAlias":
+                continue
             if any(isinstance(inner, ast.Call) for inner in ast.walk(statement.value)):
                 continue  # Made at import; others may hold it already.
             yield from ((scope.removesuffix("."), *site) for site in _sites(statement.value))

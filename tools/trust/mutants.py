@@ -63,6 +63,7 @@ MODULES: dict[tuple[str, ...], tuple[str, ...]] = {
         "test_ranking",
         "evaluation/test_evaluation",
         "evaluation/test_evaluation_mixture",
+        "evaluation/test_uncertainty",
         "evaluation/test_oks",
     ),
     ("tracking/kalman", "tracking/smoother", "tracking/measurement", "tracking/motion"): (
@@ -85,7 +86,7 @@ MODULES: dict[tuple[str, ...], tuple[str, ...]] = {
         for name in ("approximate", "covariance", "diagnose", "engine", "neighbours", "search", "whitening")
     ): ("learn/test_pseudo_labels", "learn/test_pseudo_label_search", "learn/test_pseudo_label_engine"),
     tuple(f"learn/calibration/{name}" for name in ("adapt", "laws", "mixture", "shared", "single")): (
-        "evaluation/test_evaluation",
+        "learn/test_calibration_formulas",
         "learn/test_calibration_mixture",
         "learn/test_calibration_adapt",
     ),
@@ -102,6 +103,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--limit", type=float, default=30.0, help="seconds a mutant may take, beside what its tests take")
     parser.add_argument("--longest", type=float, default=4.0, help="CPU seconds: tests that take longer are left out")
     parser.add_argument("--json", type=Path, help="JSON Lines: what became of every mutant is appended")
+    parser.add_argument("--again", type=Path, help="such a file: only the mutants that survived there")
     parser.add_argument("--list", action="store_true", help="only say which mutants there are")
     options = parser.parse_args(arguments)
     os.chdir(_ROOT)
@@ -110,7 +112,10 @@ def main(arguments: Sequence[str]) -> int:
         f"posecov/{name}.py": tuple(f"tests/{test}.py" for test in tests) for names, tests in MODULES.items() for name in names
     }
     paths = [path for path in tests_of if not options.only or any(part in path for part in options.only)]
-    chosen = [mutant for path in paths for mutant in _chosen(path, options.function, options.per_function, options.seed)]
+    survivors = None if options.again is None else _survivors(options.again)
+    most = options.per_function if survivors is None else 0
+    chosen = [mutant for path in paths for mutant in _chosen(path, options.function, most, options.seed, survivors)]
+    paths = [path for path in paths if any(mutant.path == path for mutant in chosen)]
     if options.list or not chosen:
         print("\n".join(f"{mutant.path}:{mutant.line} {mutant.was} => {mutant.now}" for mutant in chosen) or "no such mutants")
         return 0 if chosen else 2
@@ -120,11 +125,22 @@ def main(arguments: Sequence[str]) -> int:
     return plugin.code
 
 
-def _chosen(path: str, function: str, most: int, seed: int) -> list[Mutant]:
+def _survivors(path: Path) -> set[str]:
+    """Keys of the mutants that were not killed in a campaign before."""
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return {row["key"] for row in rows if row["state"] in ("survived", "not called")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SystemExit(f"mutants: {path}: cannot be read as a file of --json ({error})") from None
+
+
+def _chosen(path: str, function: str, most: int, seed: int, among: set[str] | None = None) -> list[Mutant]:
     """The mutants of a module, at most so many of each function."""
     groups: dict[str, list[Mutant]] = collections.defaultdict(list)
     source = Path(path).read_text(encoding="utf-8")
     for mutant in mutants_of(path, source):
+        if among is not None and mutant.key not in among:
+            continue
         groups[mutant.function].append(mutant)
     found = []
     for name, members in groups.items():
