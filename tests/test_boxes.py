@@ -136,3 +136,10 @@ def test_the_longest_name_wins(tmp_path):
         assert boxes_of(boxes, tmp_path / folder / "a.jpg")[0, 0] == expected
     assert boxes_of(boxes, tmp_path / "b.jpg") is None
     assert boxes_of(boxes, tmp_path / "xa.jpg") is None
+
+
+def test_an_annotation_without_a_box_is_named(tmp_path):
+    path = tmp_path / "dogs.json"
+    path.write_text(json.dumps({"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"image_id": 1, "keypoints": []}]}))
+    with pytest.raises(PosecovError, match="annotation 1 has no 'bbox'"):
+        read_boxes(path)

@@ -58,7 +58,9 @@ class Case:
 
 CASES = {
     "plain": Case("ten pictures, five joints, no limbs, no torso"),
-    "torso": Case("with limbs and a torso", skeleton={"flip_pairs": PAWS, "limbs": [["neck", "tail"]], "torso": ["neck", "tail"]}),
+    "torso": Case(
+        "with limbs and a torso", skeleton={"flip_pairs": PAWS, "limbs": [["neck", "tail"]], "torso": ["neck", "tail"]}
+    ),
     "two-held": Case("two validation people", data={"validation_count": 2}),
     "four": Case("four pictures", pictures=4, data={"validation_count": 2}),
     "many-steps": Case("seen ten times an epoch", data={"validation_count": 3, "repeat": [10]}),

@@ -117,7 +117,9 @@ def onto_skeleton(reading: Reading, skeleton: Skeleton, problems: Problems) -> l
         if labelled.sum() < enough:
             continue
         if record.box[2:].max() < _LEAST_SIDE:
-            problems.add(f"{reading.file}, {record.name}", "its joints lie in one place and say nothing of its size; give it a bbox")
+            problems.add(
+                f"{reading.file}, {record.name}", "its joints lie in one place and say nothing of its size; give it a bbox"
+            )
             continue
         if same:
             records.append(record)
