@@ -218,6 +218,8 @@ def _rows_of_coco(path: Path, content: dict[str, Any]) -> list[_Row]:
         for i, annotation in enumerate(content["annotations"]):
             if annotation.get("iscrowd") or (people and annotation.get("category_id") not in people):
                 continue
+            if annotation.get("bbox") is None:
+                raise PosecovError(f"{path}: annotation {i + 1} has no 'bbox'; give every one its box, x, y, width, height")
             rows.append((names[annotation["image_id"]], annotation["bbox"], f"annotation {i + 1}"))
     except (KeyError, TypeError, AttributeError) as error:
         raise PosecovError(f"{path}: is not a COCO file of boxes (trouble with {error})") from None

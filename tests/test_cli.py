@@ -108,9 +108,10 @@ def test_what_cannot_be_fixed_is_one_line(image, photo, tmp_path):
 
 def test_nobody_is_no_failure(image, tmp_path):
     cv2.imwrite(str(tmp_path / "empty.png"), np.full((90, 90, 3), 40, np.uint8))
-    code, said, _ = image(tmp_path / "empty.png")
+    code, said, trouble = image(tmp_path / "empty.png")
     assert code == 0
     assert "nobody" in said[0]
+    assert trouble == ["posecov: nobody found in 1 picture; where somebody is there, say with --boxes or --detector where"]
     assert json.loads((tmp_path / "out" / "empty.json").read_text())["people"] == []
 
 

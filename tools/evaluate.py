@@ -16,9 +16,10 @@ else), and the same as Markdown (report.md). It holds pictures of the data set: 
 
 import hashlib
 import logging
+import os
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -42,8 +43,8 @@ class Options:
 
     weights: Path
     """The .onnx file of a model."""
-    data_root: Path
-    """Folder that holds the data set's folder."""
+    data_root: Path = field(default_factory=lambda: Path(os.environ.get("POSECOV_DATA", "")))
+    """Folder that holds the data set's folder; POSECOV_DATA, else the working folder, when not given."""
     dataset: tuple[str, ...] = ("lsp",)
     """One or more. lsp: its pictures 1001 to 2000; else as in training: lspet, mpii, mpii-val, coco, coco-val,
     FILE.json[@FOLDER]."""

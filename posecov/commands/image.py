@@ -132,19 +132,23 @@ def annotate(
     if fixes is not None:
         fixes.check(pictures)
     folder = prepare_folder(out)
+    people = people or People()
     rows: list[tuple[Any, ...]] = []
-    failed = False
+    failed, empty = False, 0
     for picture, stem in progress(list(zip(pictures, output_stems(pictures, folder), strict=True))):
         try:
-            rows += _one_picture(
-                estimator, picture, folder / stem, look, people or People(), fixes.of(picture) if fixes else []
-            )
+            found = _one_picture(estimator, picture, folder / stem, look, people, fixes.of(picture) if fixes else [])
+            rows += found
+            empty += not found
         except PosecovError as error:
             complain(error)
             failed = True
     if csv:
         write_csv(folder / "poses.csv", rows)
         say(f"{folder / 'poses.csv'}: {len(rows)} joints")
+    if empty and people.searched_for:
+        where = "in 1 picture" if empty == 1 else f"in {empty} pictures"
+        complain(f"nobody found {where}; where somebody is there, say with --boxes or --detector where")
     return 1 if failed else 0
 
 

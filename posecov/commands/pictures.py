@@ -60,6 +60,11 @@ class People:
     detector: "PersonDetector | None" = None
     most: int = 1
 
+    @property
+    def searched_for(self) -> bool:
+        """Whether nothing but the pose network says where they are."""
+        return self.boxes is None and self.detector is None
+
     def poses(self, estimator: "PoseEstimator", picture: Path, image: "np.ndarray") -> "list[Pose]":
         """The poses in a picture.
 

@@ -25,7 +25,7 @@ _TRUNK = ("shoulder", "hip")
 
 
 def click_figures(laws: Mapping[str, Law | Mixture], people: People, noise: Noise) -> dict[str, Any] | None:
-    """Clicks at true places, for people whose joints are all labelled; None when there are none.
+    """Clicks at true places, for people whose joints are all labelled; None when there are none, or no other joints.
 
     Returns:
         "people" how many; "trunk": with shoulders and hips given, the mean error in pixels of the other joints "before" and
@@ -35,9 +35,10 @@ def click_figures(laws: Mapping[str, Law | Mixture], people: People, noise: Nois
         clicks that is, and the share of people whose other joints lie within the model's region of 50 and of 90 %.
     """
     whole = np.flatnonzero(~np.isnan(people.values).any(axis=1))
-    if not len(whole):
+    joints = len(people.joints)
+    if not len(whole) or joints < 2:
         return None
-    values, joints = people.values[whole], len(people.joints)
+    values = people.values[whole]
     chosen = {name: laws[name][whole] for name in JUDGED if name in laws}
     found: dict[str, Any] = {"people": len(whole)}
     trunk = [index for index, joint in enumerate(people.joints) if any(part in joint for part in _TRUNK)]

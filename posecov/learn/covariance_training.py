@@ -39,6 +39,7 @@ LIKELIHOODS = (*_STUDENT_T, "nll", "nll-precision", "nll-diagonal")
 _CHUNK = 256
 _AVERAGE_DECAY = 0.99
 _START_PEOPLE = 3000
+_START_LEAST = 2  # views of people for each coordinate
 
 log = logging.getLogger(__name__)
 
@@ -219,11 +220,23 @@ def _start(model: PoseModel, views: Sequence[FeatureSet], settings: CovarianceCo
     residuals = np.concatenate([seen.residuals() for seen in views])
     # A few thousand people fix 406 numbers well; the fit's time grows with the number of patterns of missing labels.
     some = np.linspace(0, len(residuals) - 1, min(len(residuals), _START_PEOPLE)).astype(int)
-    scatter, _ = fit_student_t(residuals[some], settings.law_degrees)
+    scatter = _start_scatter(residuals[some], settings.law_degrees)
     if settings.start == "isotropic":
         scatter = np.eye(len(scatter)) * np.trace(scatter) / len(scatter)
     shares = (settings.gradient_share, settings.curvature_share)
     model.covariance_head.start_from(views[0].features, torch.from_numpy(scatter).float(), settings.law_degrees, shares)
+
+
+def _start_scatter(residuals: np.ndarray, degrees_of_freedom: float) -> np.ndarray:
+    """(2J, 2J) scatter of residuals (N, 2J); without correlations where there are too few to tell any."""
+    count, size = residuals.shape
+    if count >= _START_LEAST * size:
+        return fit_student_t(residuals, degrees_of_freedom)[0]
+    log.warning("%d views of people are too few to start from correlations of %d coordinates: starting without", count, size)
+    moments = np.nanmean(np.square(residuals), axis=0)
+    # An error of exactly 0 has no likelihood.
+    moments = np.maximum(moments, 1e-3 * moments.mean())
+    return law.scatter_from_covariance(np.diag(moments), degrees_of_freedom)
 
 
 def _look(model: PoseModel, seen: FeatureSet, settings: CovarianceConfig) -> JointFeatures:

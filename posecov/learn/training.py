@@ -116,11 +116,12 @@ def _check_joints(people: list[Record], skeleton: Skeleton, part_of: str) -> Non
     """Nothing can be learned or said about a joint without labels."""
     if not people:
         raise PosecovError(f"data: nobody is left for {part_of}")
+    more = "label more" if part_of == "training" else "hold more people out (data.validation_count)"
     missing = [joint for joint, count in zip(skeleton.keypoints, joints_of(people), strict=True) if not count]
     if missing:
         raise PosecovError(
             f"data: nobody in the {part_of} part has joint {', '.join(missing)} of skeleton {skeleton.name} labelled; "
-            "take a skeleton without it, or another data set with it"
+            f"{more}, take a skeleton without it, or another data set with it"
         )
 
 

@@ -72,3 +72,10 @@ def test_misses_of_those_who_come_first():
     threshold[1] = np.nan
     assert ranked_misses(known, known.errors.mean(axis=1), threshold, first=1 / 9) == pytest.approx(1 / 2)
     assert metrics.mean_error(known.errors) > 0
+
+
+def test_one_joint_has_no_others_to_correct():
+    law = Law(np.zeros((5, 2)), np.broadcast_to(np.eye(2), (5, 2, 2)), 8.0)
+    values = np.ones((5, 2))
+    alone = People(values, np.ones((5, 1)), np.full(5, 100.0), np.full(5, np.nan), None, ("nose",), [])
+    assert click_figures({"model": law}, alone, NOISE) is None

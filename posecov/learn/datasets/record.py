@@ -18,6 +18,10 @@ MIN_LABELLED = 3
 """Below this a person gives neither a box nor a pose."""
 
 
+_LEAST_SIDE = 2.0
+"""Pixels; a smaller box is that of joints in one place."""
+
+
 @dataclass(frozen=True)
 class Record:
     """One labelled person.
@@ -90,7 +94,7 @@ def onto_skeleton(reading: Reading, skeleton: Skeleton, problems: Problems) -> l
 
     A joint that the data set does not have is unlabelled: losses leave it out, and the covariance is marginalised. A joint that
     the skeleton does not have is left out. People with fewer than `MIN_LABELLED` joints left (or all of a smaller skeleton's)
-    are left out; boxes stay those of all the joints that the file has.
+    are left out; boxes stay those of all the joints that the file has. A box without size, that of a single joint, is refused.
     """
     places: dict[str, int] = {}
     for place, joint in enumerate(reading.joints):
@@ -107,12 +111,19 @@ def onto_skeleton(reading: Reading, skeleton: Skeleton, problems: Problems) -> l
             problems.add(str(reading.file), f"unknown joint {joint!r}, not in skeleton {skeleton.name}{nearest(name, wanted)}")
     index = np.array([places.get(name, -1) for name in wanted])
     enough = min(MIN_LABELLED, len(skeleton))
-    if tuple(wanted.values()) == reading.joints:
-        return [record for record in reading.records if record.labelled.sum() >= enough]
-    records = []
+    same, records = tuple(wanted.values()) == reading.joints, []
     for record in reading.records:
-        labelled = record.labelled[index] & (index >= 0)
-        if labelled.sum() >= enough:
+        labelled = record.labelled if same else record.labelled[index] & (index >= 0)
+        if labelled.sum() < enough:
+            continue
+        if record.box[2:].max() < _LEAST_SIDE:
+            problems.add(
+                f"{reading.file}, {record.name}", "its joints lie in one place and say nothing of its size; give it a bbox"
+            )
+            continue
+        if same:
+            records.append(record)
+        else:
             points = np.where(labelled[:, None], record.keypoints[index], np.nan)
             occluded = record.occluded[index] & labelled
             records.append(dataclasses.replace(record, keypoints=points, labelled=labelled, occluded=occluded))
