@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import cv2
@@ -46,7 +47,10 @@ def test_streamed_is_the_same_as_in_memory(tables, tmp_path):
     np.testing.assert_allclose(made.open("weight").sum(axis=1), 1, atol=1e-5)
     assert made.open("index").shape == (1300, 30)
     assert made.facts["recall"] == 1.0
-    assert 0 < made.facts["effective_p10"] < made.facts["effective_median"] < 30
+    effective = 1 / np.square(made.open("weight")).sum(axis=1)
+    assert made.facts["effective_median"] == pytest.approx(np.median(effective), rel=1e-4)
+    assert made.facts["effective_p10"] == pytest.approx(np.percentile(effective, 10), rel=1e-4)
+    assert effective.mean() == pytest.approx(0.7 * 30, rel=1e-3)
     assert not (tmp_path / "labels.part").exists()
 
 
@@ -83,6 +87,10 @@ def test_a_folder_of_something_else_is_left_alone(tables, tmp_path):
     with pytest.raises(PosecovError, match="something else"):
         stream_pseudo_labels(tmp_path, *tables, OURS)
     assert (tmp_path / "notes.txt").read_text() == "mine"
+    for text in ("{}", "[1]", '"key"', "{"):
+        (tmp_path / "facts.json").write_text(text)
+        with pytest.raises(PosecovError, match="something else"):
+            stream_pseudo_labels(tmp_path, *tables, OURS)
 
 
 def test_held_out_queries_take_training_rows_only(tables, tmp_path):
@@ -93,6 +101,26 @@ def test_held_out_queries_take_training_rows_only(tables, tmp_path):
     np.testing.assert_array_equal(made.open("index"), found.index)
     expected = roots(pseudo_covariances(values[:1000], found, True, 0.1))
     np.testing.assert_allclose(made.open("roots"), expected, atol=1e-3, rtol=1e-3)
+
+
+def test_as_many_neighbours_as_rows_are_for_others_only(tables, tmp_path):
+    features, values = tables[0][:20], np.nan_to_num(tables[1][:20])
+    everyone = dataclasses.replace(OURS, k=20)
+    with pytest.raises(PosecovError, match="20 neighbours asked for among 20 people"):
+        stream_pseudo_labels(tmp_path / "own", features, values, everyone)
+    made = stream_pseudo_labels(tmp_path / "others", features, values, everyone, queries=features[:3] + 0.1)
+    np.testing.assert_array_equal(np.sort(made.open("index"), axis=1), np.tile(np.arange(20), (3, 1)))
+    own = stream_pseudo_labels(tmp_path / "plain", features, values, paper_recipe(20)).open("index")
+    np.testing.assert_array_equal(own[:, 0], np.arange(20))
+
+
+def test_tables_of_other_numbers_shapes_or_types_are_others():
+    table = np.arange(24.0).reshape(6, 4)
+    first, last = table.copy(), table.copy()
+    first[0, 0], last[-1, -1] = 7, 7
+    told = [engine._digest(each) for each in (table, first, last, table.reshape(4, 6), table.view(np.int64))]
+    assert len(set(told)) == 5
+    assert engine._digest(table.copy()) == told[0]
 
 
 def test_paper_recipe_is_algorithm_1(tables):

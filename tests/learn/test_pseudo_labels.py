@@ -13,6 +13,7 @@ from posecov.learn.pseudo_labels import (
     whiten,
 )
 from posecov.learn.pseudo_labels.covariance import Everybody
+from posecov.learn.pseudo_labels.neighbours import Neighbours, report
 
 
 def test_whitened_distance_is_mahalanobis():
@@ -44,6 +45,12 @@ def test_nearest_others_and_temperature():
     assert found.weight[700, near] > found.weight[700, far]
 
 
+def test_a_single_neighbour_is_the_nearest():
+    found = find_neighbours(np.array([[0.0], [1.0], [3.0], [3.5]]), 1, None)
+    assert found.index[:, 0].tolist() == [1, 0, 3, 2]
+    assert found.recall == 1
+
+
 def test_many_dimensions_do_not_collapse():
     found = find_neighbours(np.random.default_rng(0).normal(size=(800, 64)), 50, 0.5)
     assert np.median(found.effective) > 15
@@ -60,6 +67,21 @@ def test_shuffled_keeps_weights_and_excludes_oneself():
     assert not (control.index == np.arange(100)[:, None]).any()
     np.testing.assert_array_equal(control.weight, found.weight)
     assert (control.index != found.index).mean() > 0.8
+
+
+def test_a_shuffled_table_has_nobody_as_their_own_neighbour():
+    index = np.tile(np.arange(3), (4, 20))
+    for rows, own in ((0, False), (4, True)):
+        mixed = shuffled(Neighbours(index, np.full(index.shape, 1 / 60), 1.0, *([rows] if rows else [])), 0)
+        assert (mixed.index == np.arange(4)[:, None]).any() == own
+        assert set(np.unique(mixed.index)) == {0, 1, 2, 3}
+
+
+def test_fewer_than_three_effective_neighbours_are_warned_of(caplog):
+    for effective, warned in ((3.1, False), (2.9, True)):
+        caplog.clear()
+        assert report(np.linspace(effective - 1, effective + 1, 11), 20, 1.0) == pytest.approx((effective, effective - 0.8))
+        assert ("collapsed" in caplog.text) == warned
 
 
 def test_recovers_a_local_covariance():
