@@ -170,6 +170,8 @@ def test_numbers_and_names_beyond_all_bounds(tmp_path, name, text):
 
 def test_an_annotation_without_a_box_is_named(tmp_path):
     path = tmp_path / "dogs.json"
-    path.write_text(json.dumps({"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"image_id": 1, "keypoints": []}]}))
+    path.write_text(
+        json.dumps({"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"image_id": 1, "keypoints": []}]})
+    )
     with pytest.raises(PosecovError, match="annotation 1 has no 'bbox'"):
         read_boxes(path)

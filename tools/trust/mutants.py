@@ -82,8 +82,7 @@ MODULES: dict[tuple[str, ...], tuple[str, ...]] = {
     ),
     ("learn/taylor",): ("learn/test_taylor",),
     tuple(
-        f"learn/pseudo_labels/{name}"
-        for name in ("approximate", "covariance", "engine", "neighbours", "search", "whitening")
+        f"learn/pseudo_labels/{name}" for name in ("approximate", "covariance", "engine", "neighbours", "search", "whitening")
     ): ("learn/test_pseudo_labels", "learn/test_pseudo_label_search", "learn/test_pseudo_label_engine"),
     tuple(f"learn/calibration/{name}" for name in ("adapt", "laws", "mixture", "shared", "single")): (
         "learn/test_calibration_formulas",
