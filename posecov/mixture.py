@@ -11,7 +11,7 @@ about some coordinates, and the law of some of them alone, are again mixtures of
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -107,7 +107,7 @@ class Mixture:
             return self.scatter
         return self.scatter[..., 0, self.orders[:, :, None], self.orders[:, None, :]]
 
-    @property
+    @cached_property
     def covariance(self) -> np.ndarray:
         """Second moments (..., D, D) about the mean: sum_k w_k (nu / (nu - 2) S_k + (m_k - m_0)(m_k - m_0)^T)."""
         total = np.zeros((*self.means.shape[:-2], self.means.shape[-1], self.means.shape[-1]))
@@ -202,12 +202,9 @@ class Mixture:
         if self.orders is None:
             scatters = self.scatter[..., rows[:, None], rows]
             return Mixture(self.weights, self.means[..., rows], scatters, self.degrees_of_freedom)
-        orders = [tuple(order) for order in self.orders[:, rows].tolist()]
-        found = {order: place for place, order in enumerate(dict.fromkeys(orders))}  # The leading component stays in front.
-        kept = np.array(list(found))
-        weights = self.weights @ (np.array([found[order] for order in orders])[:, None] == np.arange(len(found)))
+        kept, members = _distinct(self.orders[:, rows].tobytes(), len(rows))
         scatters = self.scatter[..., 0, kept[:, :, None], kept[:, None, :]]
-        return Mixture(weights, self.mean[..., kept], scatters, self.degrees_of_freedom)
+        return Mixture(self.weights @ members, self.mean[..., kept], scatters, self.degrees_of_freedom)
 
     def difference(self, first: np.ndarray | Sequence[int], second: np.ndarray | Sequence[int]) -> "Mixture":
         """The law of some coordinates minus some others, each (d,), such as the vector from one joint to another."""
@@ -351,6 +348,14 @@ class Mixture:
                 seen = people[part] if pattern.all() else people[part].marginal(rows)
                 found[part] = ask(seen, values[part[:, None], rows])
         return found.reshape(batch)
+
+
+@lru_cache(maxsize=1024)
+def _distinct(orders: bytes, dimension: int) -> tuple[np.ndarray, np.ndarray]:
+    """Orders (K', d) that differ, the first one still in front, and which of K has become which (K, K'), of orders (K, d)."""
+    rows = [tuple(order) for order in np.frombuffer(orders, dtype=np.intp).reshape(-1, dimension).tolist()]
+    found = {order: place for place, order in enumerate(dict.fromkeys(rows))}
+    return np.array(list(found)), np.array([found[order] for order in rows])[:, None] == np.arange(len(found))
 
 
 def _softmax(terms: np.ndarray) -> np.ndarray:

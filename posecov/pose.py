@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -366,7 +367,7 @@ class Pose:
             raise PosecovError(f"this is not a pose: {type(error).__name__} {error}") from None
         return cls(np.array(points), covariance, skeleton, dof, box=box, known=known, components=components)
 
-    @property
+    @cached_property
     def _free(self) -> np.ndarray:
         """Rows of the coordinates that are not known."""
         fixed = coordinates.rows([self.skeleton.index(name) for name in self.known])

@@ -31,8 +31,8 @@ def disc_probability(
 
     In coordinates where the scatter is the identity and the mean 0, the density is the divergence of the field
     M(|z|) z / (2 pi |z|^2), M the mass of the central circle through z. So the probability is the flux out of the disc, an
-    integral around its rim whose integrand is smooth and periodic: the trapezoidal rule converges exponentially. With 8
-    points for every smaller semi-axis of the scatter along a radius, and 512 at least, the error is below 1e-6; beyond 4096
+    integral around its rim whose integrand is smooth and periodic: the trapezoidal rule converges exponentially. With 16
+    points for every smaller semi-axis of the scatter along a radius, and 128 at least, the error is below 1e-6; beyond 2048
     semi-axes the points no longer become more, and a rim that passes close to the mean passes between them.
 
     Args:
@@ -64,7 +64,7 @@ class _Discs:
         if not (radius >= 0).all():
             raise PosecovError("a radius must be a number that is not negative")
         ratio = (radius / self._shortest).max(initial=1.0)
-        along, across, turned = self._rim(1 << int(np.clip(np.ceil(np.log2(8 * ratio)), 9, 15)))
+        along, across, turned = self._rim(1 << int(np.clip(np.ceil(np.log2(16 * ratio)), 7, 15)))
         radius = radius[..., None]
         squared = np.square(self._centre[..., 0, :] + radius * along) + np.square(self._centre[..., 1, :] + radius * across)
         # The flux through a piece of the rim is its place times the step along it; the radius's own share of it is constant.
