@@ -110,12 +110,12 @@ class Mixture:
     @cached_property
     def covariance(self) -> np.ndarray:
         """Second moments (..., D, D) about the mean: sum_k w_k (nu / (nu - 2) S_k + (m_k - m_0)(m_k - m_0)^T)."""
-        total = np.zeros((*self.means.shape[:-2], self.means.shape[-1], self.means.shape[-1]))
+        apart = self.means - self.mean[..., None, :]
+        scatter = np.zeros((*self.means.shape[:-2], self.means.shape[-1], self.means.shape[-1]))
         for k in range(self.components):
-            apart = self.means[..., k, :] - self.mean
-            block = self._scatter_of(k)
-            spread = law.covariance_from_scatter(block, self.degrees_of_freedom)
-            total += self.weights[..., k, None, None] * (spread + apart[..., :, None] * apart[..., None, :])
+            scatter += self.weights[..., k, None, None] * self._scatter_of(k)
+        total = np.swapaxes(apart, -1, -2) @ (self.weights[..., None] * apart)
+        total += law.covariance_from_scatter(scatter, self.degrees_of_freedom)
         # Exchanges far apart beside small scatters: without this the sum may not be positive definite once it is rounded.
         size = total.shape[-1]
         return total * (1 + size * _LIFT * np.eye(size)) if self.components > 1 else total
