@@ -36,7 +36,7 @@ class BatchedModel(PoseModel):
     """An opened network for many threads: one thread runs it, on whatever crops are there when it is free.
 
     Nothing waits for a batch to fill: while the network runs, the crops for its next call gather. That thread does nothing
-    else, since it waits for Python's lock whenever it does something: the others prepare what goes in, and check what comes out.
+    else: other cores prepare what goes in, and check what comes out.
     """
 
     def __init__(self, model: PoseModel, seen: Callable[[int], None] = lambda crops: None):
