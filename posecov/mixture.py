@@ -206,6 +206,24 @@ class Mixture:
         scatters = self.scatter[..., 0, kept[:, :, None], kept[:, None, :]]
         return Mixture(self.weights @ members, self.mean[..., kept], scatters, self.degrees_of_freedom)
 
+    def points(self) -> list[tuple[np.ndarray, "Mixture"]]:
+        """What `marginal` says of every point x, y of one person's law, those with as many components at once.
+
+        Returns:
+            Indices (n,) of points, and their laws, a batch (n,).
+        """
+        laws = []
+        for chosen, kept, members in _points(self.means.shape[-1], None if self.orders is None else self.orders.tobytes()):
+            if self.orders is None:
+                scatter = np.swapaxes(self.scatter[:, kept[:, :, None], kept[:, None, :]], 0, 1)
+                weights = np.broadcast_to(self.weights, (len(chosen), self.components))
+                found = Mixture(weights, np.swapaxes(self.means[:, kept], 0, 1), scatter, self.degrees_of_freedom)
+            else:
+                scatter = self.scatter[0, kept[..., :, None], kept[..., None, :]]
+                found = Mixture(self.weights @ members, self.mean[kept], scatter, self.degrees_of_freedom)
+            laws.append((chosen, found))
+        return laws
+
     def difference(self, first: np.ndarray | Sequence[int], second: np.ndarray | Sequence[int]) -> "Mixture":
         """The law of some coordinates minus some others, each (d,), such as the vector from one joint to another."""
         count = len(first)
@@ -356,6 +374,21 @@ def _distinct(orders: bytes, dimension: int) -> tuple[np.ndarray, np.ndarray]:
     rows = [tuple(order) for order in np.frombuffer(orders, dtype=np.intp).reshape(-1, dimension).tolist()]
     found = {order: place for place, order in enumerate(dict.fromkeys(rows))}
     return np.array(list(found)), np.array([found[order] for order in rows])[:, None] == np.arange(len(found))
+
+
+@lru_cache(maxsize=64)
+def _points(dimension: int, orders: bytes | None) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """For `Mixture.points`: points, then `_distinct` of theirs, stacked; without orders their coordinates, and nothing."""
+    pairs = coordinates.rows(range(dimension // 2)).reshape(-1, 2)
+    if orders is None:
+        return [(np.arange(len(pairs)), pairs, np.empty(0))]
+    all_orders = np.frombuffer(orders, dtype=np.intp).reshape(-1, dimension)
+    each = [_distinct(all_orders[:, pair].tobytes(), 2) for pair in pairs]
+    found = []
+    for count in sorted({len(kept) for kept, _ in each}):
+        chosen = [index for index, (kept, _) in enumerate(each) if len(kept) == count]
+        found.append((np.array(chosen), np.stack([each[i][0] for i in chosen]), np.stack([each[i][1] for i in chosen])))
+    return found
 
 
 def _softmax(terms: np.ndarray) -> np.ndarray:

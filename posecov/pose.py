@@ -181,21 +181,13 @@ class Pose:
         Returns:
             Semi-axes (J, 2) in pixels, the longer first, and the angles (J,) of the first, as `ellipse` gives them.
         """
-        axes, angles = np.empty((len(self.skeleton), 2)), np.empty(len(self.skeleton))
-        several: dict[int, list[tuple[int, Mixture]]] = {}
-        for index in range(len(self.skeleton)):
-            point = self._joint(index)
-            if isinstance(point, Mixture):
-                several.setdefault(point.components, []).append((index, point))
-            else:
-                axes[index], angles[index] = law.ellipse_axes(point, mass, self.degrees_of_freedom)
-        for alike in several.values():
-            chosen = [index for index, _ in alike]
-            weights, means, scatter = (
-                np.stack([getattr(point, key) for _, point in alike]) for key in ("weights", "means", "scatter")
-            )
-            point = Mixture(weights, means, scatter, self.degrees_of_freedom)
-            axes[chosen], angles[chosen] = regions.ellipse_axes(point, mass)
+        if self.components is None:
+            return law.ellipse_axes(coordinates.joint_blocks(self.scatter), mass, self.degrees_of_freedom)
+        # Those of known joints, and places for the others.
+        axes, angles = law.ellipse_axes(np.zeros((len(self.skeleton), 2, 2)), mass, self.degrees_of_freedom)
+        free = self._free[::2] // 2
+        for chosen, points in self.components.points():
+            axes[free[chosen]], angles[free[chosen]] = regions.ellipse_axes(points, mass)
         return axes, angles
 
     def region(self, joint: str, mass: float = 0.95, *, lines: int = regions.LINES) -> list[np.ndarray]:
