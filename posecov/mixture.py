@@ -260,10 +260,11 @@ class Mixture:
         """
         sigma = law.joint_sigma(law.covariance_from_scatter(self.scatters, self.degrees_of_freedom))
         points = coordinates.unflatten(self.means)
+        alike = (np.linalg.norm(points[:, None] - points, axis=-1) <= noticeable * sigma).all(axis=-1)
         groups: list[list[int]] = []
         for k in [0, *(1 + np.argsort(-self.weights[1:], kind="stable")).tolist()]:
             for group in groups:
-                if (np.linalg.norm(points[k] - points[group[0]], axis=-1) <= noticeable * sigma[group[0]]).all():
+                if alike[k, group[0]]:
                     group.append(k)
                     break
             else:

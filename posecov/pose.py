@@ -148,14 +148,8 @@ class Pose:
         probability of the keypoints' own hypothesis. Exchanges that move no joint by more than its standard deviation count
         as the same hypothesis; those less likely than 0.001 are left out. Empty for a law of one component.
         """
-        if self.components is None:
-            return []
         places = self._places()
-        return [
-            (Pose.from_mixture(self.components.part(indices), self.skeleton, self.box, places), probability)
-            for indices, probability in self.components.hypotheses()[1:]
-            if probability >= LEAST_ALTERNATIVE
-        ]
+        return [(Pose.from_mixture(other, self.skeleton, self.box, places), p) for other, p in self._other_laws()]
 
     def ellipse(self, joint: str, mass: float = 0.95) -> tuple[np.ndarray, np.ndarray, float]:
         """The ellipse around the keypoint that holds the joint with probability ``mass``.
@@ -340,7 +334,20 @@ class Pose:
 
     def keypoints_to_dict(self) -> dict[str, dict[str, float]]:
         """The x, y and sigma of every joint by its name, as in `to_dict`."""
-        rows = zip(self.names, plain(self.keypoints), plain(self.sigma), strict=True)
+        return self._named(plain(self.keypoints), plain(self.sigma))
+
+    def alternatives_to_dict(self) -> list[dict[str, Any]]:
+        """The probability and `keypoints_to_dict` of the `alternatives`, in far less time than it takes to make them."""
+        others = self._other_laws()
+        means = np.repeat(coordinates.flatten(self.keypoints)[None], len(others), axis=0)
+        covariances = np.zeros((len(others), *self.covariance.shape), dtype=np.float32)
+        for (other, _), mean, covariance in zip(others, means, covariances, strict=True):
+            mean[self._free], covariance[np.ix_(self._free, self._free)] = other.mean, other.covariance
+        each = zip(others, plain(coordinates.unflatten(means)), plain(law.joint_sigma(covariances)), strict=True)
+        return [{"probability": p, "keypoints": self._named(points, sigma)} for (_, p), points, sigma in each]
+
+    def _named(self, points: list[list[float]], sigmas: list[float]) -> dict[str, dict[str, float]]:
+        rows = zip(self.names, points, sigmas, strict=True)
         return {name: {"x": x, "y": y, "sigma": sigma} for name, (x, y), sigma in rows}
 
     @classmethod
@@ -374,6 +381,13 @@ class Pose:
             return self.components
         mean, covariance, free = coordinates.flatten(self.keypoints), self.covariance, self._free
         return law.Law.from_covariance(mean[free], covariance[np.ix_(free, free)], self.degrees_of_freedom)
+
+    def _other_laws(self) -> list[tuple[Mixture, float]]:
+        """Of the alternatives, each with its probability."""
+        if self.components is None:
+            return []
+        found = self.components.hypotheses()[1:]
+        return [(self.components.part(indices), p) for indices, p in found if p >= LEAST_ALTERNATIVE]
 
     def _joint(self, index: int) -> np.ndarray | Mixture:
         """The law of one joint: its 2 x 2 block of the scatter, or a mixture where that is not all."""
