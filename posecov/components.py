@@ -10,9 +10,13 @@ from posecov.errors import PosecovError
 from posecov.mixture import Mixture
 from posecov.rounding import covariance_in_float32
 
+_CHECKED = "_checked"  # Mark of what `checked` returns, whose arrays cannot be written to: a second time it has nothing to do.
+
 
 def checked(components: Mixture, degrees_of_freedom: float) -> Mixture:
     """The components in float32's digits, which JSON keeps; PosecovError when they are no law of one person."""
+    if vars(components).get(_CHECKED) == degrees_of_freedom:
+        return components
     weights, means = np.array(components.weights, dtype=np.float64), np.array(components.means, dtype=np.float64)
     scatter = np.array(components.scatter, dtype=np.float64)
     dimension = means.shape[-1]
@@ -31,7 +35,9 @@ def checked(components: Mixture, degrees_of_freedom: float) -> Mixture:
         means = means.astype(np.float32).astype(np.float64)
     if not np.isfinite(means).all():
         raise PosecovError("the means of a pose's components are not finite in float32")
-    return Mixture(frozen(weights), frozen(means), frozen(scatter), float(degrees_of_freedom), components.orders)
+    found = Mixture(frozen(weights), frozen(means), frozen(scatter), float(degrees_of_freedom), components.orders)
+    vars(found)[_CHECKED] = found.degrees_of_freedom
+    return found
 
 
 def components_to_plain(components: Mixture) -> dict[str, Any]:

@@ -9,6 +9,7 @@ none; leg, lower leg, ankle; arm, forearm, wrist; arm and leg together.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -83,8 +84,15 @@ def limb_pairs(skeleton: Skeleton) -> tuple[LimbPair, ...]:
 
 
 def coordinate_orders(exchanges: Sequence[Exchange]) -> np.ndarray:
-    """(K, 2J) orders of the coordinates: P_k y = y[orders[k]]."""
-    return np.stack([coordinates.rows(exchange.permutation) for exchange in exchanges])
+    """(K, 2J) orders of the coordinates: P_k y = y[orders[k]]. It cannot be written to."""
+    return _coordinate_orders(tuple(exchanges))
+
+
+@lru_cache(maxsize=32)
+def _coordinate_orders(exchanges: tuple[Exchange, ...]) -> np.ndarray:
+    orders = np.stack([coordinates.rows(exchange.permutation) for exchange in exchanges])
+    orders.flags.writeable = False
+    return orders
 
 
 def exchanges_to_plain(exchanges: Sequence[Exchange]) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
@@ -196,7 +197,8 @@ def _decode(name: str, image: Image.Image) -> np.ndarray:
     rows = max(1, _STRIP // image.width)
     try:
         for top in range(0, image.height, rows):
-            pixels[top : top + rows] = _bgr(image.crop((0, top, image.width, min(top + rows, image.height))))
+            strip = image if rows >= image.height else image.crop((0, top, image.width, min(top + rows, image.height)))
+            pixels[top : top + rows] = _bgr(strip)
     except Exception as error:  # More transparent colours than a palette has, for example.
         _log.debug("%s", name, exc_info=True)
         raise PosecovError(f"{name}: the picture is damaged ({_reason(error)}); get it again") from None
@@ -214,7 +216,7 @@ def _bgr(image: Image.Image) -> np.ndarray:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image)
-    return np.asarray(image.convert("RGB"))[:, :, ::-1]
+    return cv2.cvtColor(np.asarray(image if image.mode == "RGB" else image.convert("RGB")), cv2.COLOR_RGB2BGR)
 
 
 def _orientation(image: Image.Image, name: str) -> int:

@@ -11,7 +11,7 @@ about some coordinates, and the law of some of them alone, are again mixtures of
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -107,15 +107,15 @@ class Mixture:
             return self.scatter
         return self.scatter[..., 0, self.orders[:, :, None], self.orders[:, None, :]]
 
-    @property
+    @cached_property
     def covariance(self) -> np.ndarray:
         """Second moments (..., D, D) about the mean: sum_k w_k (nu / (nu - 2) S_k + (m_k - m_0)(m_k - m_0)^T)."""
-        total = np.zeros((*self.means.shape[:-2], self.means.shape[-1], self.means.shape[-1]))
+        apart = self.means - self.mean[..., None, :]
+        scatter = np.zeros((*self.means.shape[:-2], self.means.shape[-1], self.means.shape[-1]))
         for k in range(self.components):
-            apart = self.means[..., k, :] - self.mean
-            block = self._scatter_of(k)
-            spread = law.covariance_from_scatter(block, self.degrees_of_freedom)
-            total += self.weights[..., k, None, None] * (spread + apart[..., :, None] * apart[..., None, :])
+            scatter += self.weights[..., k, None, None] * self._scatter_of(k)
+        total = np.swapaxes(apart, -1, -2) @ (self.weights[..., None] * apart)
+        total += law.covariance_from_scatter(scatter, self.degrees_of_freedom)
         # Exchanges far apart beside small scatters: without this the sum may not be positive definite once it is rounded.
         size = total.shape[-1]
         return total * (1 + size * _LIFT * np.eye(size)) if self.components > 1 else total
@@ -202,12 +202,27 @@ class Mixture:
         if self.orders is None:
             scatters = self.scatter[..., rows[:, None], rows]
             return Mixture(self.weights, self.means[..., rows], scatters, self.degrees_of_freedom)
-        orders = [tuple(order) for order in self.orders[:, rows].tolist()]
-        found = {order: place for place, order in enumerate(dict.fromkeys(orders))}  # The leading component stays in front.
-        kept = np.array(list(found))
-        weights = self.weights @ (np.array([found[order] for order in orders])[:, None] == np.arange(len(found)))
+        kept, members = _distinct(self.orders[:, rows].tobytes(), len(rows))
         scatters = self.scatter[..., 0, kept[:, :, None], kept[:, None, :]]
-        return Mixture(weights, self.mean[..., kept], scatters, self.degrees_of_freedom)
+        return Mixture(self.weights @ members, self.mean[..., kept], scatters, self.degrees_of_freedom)
+
+    def points(self) -> list[tuple[np.ndarray, "Mixture"]]:
+        """What `marginal` says of every point x, y of one person's law, those with as many components at once.
+
+        Returns:
+            Indices (n,) of points, and their laws, a batch (n,).
+        """
+        laws = []
+        for chosen, kept, members in _points(self.means.shape[-1], None if self.orders is None else self.orders.tobytes()):
+            if self.orders is None:
+                scatter = np.swapaxes(self.scatter[:, kept[:, :, None], kept[:, None, :]], 0, 1)
+                weights = np.broadcast_to(self.weights, (len(chosen), self.components))
+                found = Mixture(weights, np.swapaxes(self.means[:, kept], 0, 1), scatter, self.degrees_of_freedom)
+            else:
+                scatter = self.scatter[0, kept[..., :, None], kept[..., None, :]]
+                found = Mixture(self.weights @ members, self.mean[kept], scatter, self.degrees_of_freedom)
+            laws.append((chosen, found))
+        return laws
 
     def difference(self, first: np.ndarray | Sequence[int], second: np.ndarray | Sequence[int]) -> "Mixture":
         """The law of some coordinates minus some others, each (d,), such as the vector from one joint to another."""
@@ -245,10 +260,11 @@ class Mixture:
         """
         sigma = law.joint_sigma(law.covariance_from_scatter(self.scatters, self.degrees_of_freedom))
         points = coordinates.unflatten(self.means)
+        alike = (np.linalg.norm(points[:, None] - points, axis=-1) <= noticeable * sigma).all(axis=-1)
         groups: list[list[int]] = []
         for k in [0, *(1 + np.argsort(-self.weights[1:], kind="stable")).tolist()]:
             for group in groups:
-                if (np.linalg.norm(points[k] - points[group[0]], axis=-1) <= noticeable * sigma[group[0]]).all():
+                if alike[k, group[0]]:
                     group.append(k)
                     break
             else:
@@ -351,6 +367,29 @@ class Mixture:
                 seen = people[part] if pattern.all() else people[part].marginal(rows)
                 found[part] = ask(seen, values[part[:, None], rows])
         return found.reshape(batch)
+
+
+@lru_cache(maxsize=1024)
+def _distinct(orders: bytes, dimension: int) -> tuple[np.ndarray, np.ndarray]:
+    """Orders (K', d) that differ, the first one still in front, and which of K has become which (K, K'), of orders (K, d)."""
+    rows = [tuple(order) for order in np.frombuffer(orders, dtype=np.intp).reshape(-1, dimension).tolist()]
+    found = {order: place for place, order in enumerate(dict.fromkeys(rows))}
+    return np.array(list(found)), np.array([found[order] for order in rows])[:, None] == np.arange(len(found))
+
+
+@lru_cache(maxsize=64)
+def _points(dimension: int, orders: bytes | None) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """For `Mixture.points`: points, then `_distinct` of theirs, stacked; without orders their coordinates, and nothing."""
+    pairs = coordinates.rows(range(dimension // 2)).reshape(-1, 2)
+    if orders is None:
+        return [(np.arange(len(pairs)), pairs, np.empty(0))]
+    all_orders = np.frombuffer(orders, dtype=np.intp).reshape(-1, dimension)
+    each = [_distinct(all_orders[:, pair].tobytes(), 2) for pair in pairs]
+    found = []
+    for count in sorted({len(kept) for kept, _ in each}):
+        chosen = [index for index, (kept, _) in enumerate(each) if len(kept) == count]
+        found.append((np.array(chosen), np.stack([each[i][0] for i in chosen]), np.stack([each[i][1] for i in chosen])))
+    return found
 
 
 def _softmax(terms: np.ndarray) -> np.ndarray:

@@ -91,24 +91,37 @@ class PoseModel:
         Raises:
             PosecovError: the network returned something else than finite arrays of these shapes, or weights that are none.
         """
+        self._check_crops(crops)
+        found = {name: np.empty((len(crops), *shape)) for name, shape in self._output_shapes().items()}
+        for start in range(0, len(crops), batch):
+            part = slice(start, start + batch)
+            planes = self._input(crops[part])
+            for name, output in self._checked(self._run(planes), len(planes)).items():
+                found[name][part] = output
+        return found
+
+    def _check_crops(self, crops: np.ndarray) -> None:
         size = self.metadata.input_size
         if crops.ndim != 4 or crops.shape[1:] != (size, size, 3) or crops.dtype != np.uint8:
             raise PosecovError(f"crops must be (N, {size}, {size}, 3) uint8, not {crops.shape} {crops.dtype}")
-        shapes = self._output_shapes()
-        found = {name: np.empty((len(crops), *shape)) for name, shape in shapes.items()}
-        for start in range(0, len(crops), batch):
-            part = slice(start, start + batch)
-            try:
-                outputs = self._session.run(list(shapes), {"image": self._input(crops[part])})
-            except Exception as error:  # ONNX Runtime raises a different class for every way in which a run can fail.
-                _log.debug("%s", self.path, exc_info=True)
-                raise PosecovError(f"{self.path}: cannot be run ({first_line(error)}); export the model again") from None
-            for (name, target), output in zip(found.items(), outputs, strict=True):
-                if output.shape != target[part].shape or not np.isfinite(output).all():
-                    raise PosecovError(
-                        f"{self.path}: its output {name!r} is not finite and {target[part].shape}; export the model again"
-                    )
-                target[part] = output
+
+    def _run(self, planes: np.ndarray) -> list[np.ndarray]:
+        """What the network itself returns for `_input`, in the order of `_output_shapes`."""
+        try:
+            return self._session.run(list(self._output_shapes()), {"image": planes})
+        except Exception as error:  # ONNX Runtime raises a different class for every way in which a run can fail.
+            _log.debug("%s", self.path, exc_info=True)
+            raise PosecovError(f"{self.path}: cannot be run ({first_line(error)}); export the model again") from None
+
+    def _checked(self, outputs: Sequence[np.ndarray], count: int) -> dict[str, np.ndarray]:
+        """By name what the network returned for so many crops. Raises PosecovError as `outputs` does."""
+        found: dict[str, np.ndarray] = {}
+        for (name, shape), output in zip(self._output_shapes().items(), outputs, strict=True):
+            if output.shape != (count, *shape) or not np.isfinite(output).all():
+                raise PosecovError(
+                    f"{self.path}: its output {name!r} is not finite and {(count, *shape)}; export the model again"
+                )
+            found[name] = output.astype(np.float64)
         if "weights" in found and ((found["weights"] < 0).any() or (abs(found["weights"].sum(axis=1) - 1) > 1e-3).any()):
             raise PosecovError(f"{self.path}: its output 'weights' are no probabilities; export the model again")
         return found

@@ -49,8 +49,7 @@ def picture_document(image: str, width: int, height: int, model: str, mass: floa
             ellipse = {"semi_major": major, "semi_minor": minor, "angle": angle}
             fields["keypoints"][name] |= {"ellipse": ellipse, "outside": is_outside}
         if pose.components is not None:
-            others = [(probability, other.keypoints_to_dict()) for other, probability in pose.alternatives]
-            fields["alternatives"] = [{"probability": p, "keypoints": keypoints} for p, keypoints in others]
+            fields["alternatives"] = pose.alternatives_to_dict()
         documents.append(fields)
     return {"image": image, "width": width, "height": height, "model": model, "mass": mass, "people": documents}
 

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -147,14 +148,8 @@ class Pose:
         probability of the keypoints' own hypothesis. Exchanges that move no joint by more than its standard deviation count
         as the same hypothesis; those less likely than 0.001 are left out. Empty for a law of one component.
         """
-        if self.components is None:
-            return []
         places = self._places()
-        return [
-            (Pose.from_mixture(self.components.part(indices), self.skeleton, self.box, places), probability)
-            for indices, probability in self.components.hypotheses()[1:]
-            if probability >= LEAST_ALTERNATIVE
-        ]
+        return [(Pose.from_mixture(other, self.skeleton, self.box, places), p) for other, p in self._other_laws()]
 
     def ellipse(self, joint: str, mass: float = 0.95) -> tuple[np.ndarray, np.ndarray, float]:
         """The ellipse around the keypoint that holds the joint with probability ``mass``.
@@ -180,21 +175,13 @@ class Pose:
         Returns:
             Semi-axes (J, 2) in pixels, the longer first, and the angles (J,) of the first, as `ellipse` gives them.
         """
-        axes, angles = np.empty((len(self.skeleton), 2)), np.empty(len(self.skeleton))
-        several: dict[int, list[tuple[int, Mixture]]] = {}
-        for index in range(len(self.skeleton)):
-            point = self._joint(index)
-            if isinstance(point, Mixture):
-                several.setdefault(point.components, []).append((index, point))
-            else:
-                axes[index], angles[index] = law.ellipse_axes(point, mass, self.degrees_of_freedom)
-        for alike in several.values():
-            chosen = [index for index, _ in alike]
-            weights, means, scatter = (
-                np.stack([getattr(point, key) for _, point in alike]) for key in ("weights", "means", "scatter")
-            )
-            point = Mixture(weights, means, scatter, self.degrees_of_freedom)
-            axes[chosen], angles[chosen] = regions.ellipse_axes(point, mass)
+        if self.components is None:
+            return law.ellipse_axes(coordinates.joint_blocks(self.scatter), mass, self.degrees_of_freedom)
+        # Those of known joints, and places for the others.
+        axes, angles = law.ellipse_axes(np.zeros((len(self.skeleton), 2, 2)), mass, self.degrees_of_freedom)
+        free = self._free[::2] // 2
+        for chosen, points in self.components.points():
+            axes[free[chosen]], angles[free[chosen]] = regions.ellipse_axes(points, mass)
         return axes, angles
 
     def region(self, joint: str, mass: float = 0.95, *, lines: int = regions.LINES) -> list[np.ndarray]:
@@ -347,7 +334,20 @@ class Pose:
 
     def keypoints_to_dict(self) -> dict[str, dict[str, float]]:
         """The x, y and sigma of every joint by its name, as in `to_dict`."""
-        rows = zip(self.names, plain(self.keypoints), plain(self.sigma), strict=True)
+        return self._named(plain(self.keypoints), plain(self.sigma))
+
+    def alternatives_to_dict(self) -> list[dict[str, Any]]:
+        """The probability and `keypoints_to_dict` of the `alternatives`, in far less time than it takes to make them."""
+        others = self._other_laws()
+        means = np.repeat(coordinates.flatten(self.keypoints)[None], len(others), axis=0)
+        covariances = np.zeros((len(others), *self.covariance.shape), dtype=np.float32)
+        for (other, _), mean, covariance in zip(others, means, covariances, strict=True):
+            mean[self._free], covariance[np.ix_(self._free, self._free)] = other.mean, other.covariance
+        each = zip(others, plain(coordinates.unflatten(means)), plain(law.joint_sigma(covariances)), strict=True)
+        return [{"probability": p, "keypoints": self._named(points, sigma)} for (_, p), points, sigma in each]
+
+    def _named(self, points: list[list[float]], sigmas: list[float]) -> dict[str, dict[str, float]]:
+        rows = zip(self.names, points, sigmas, strict=True)
         return {name: {"x": x, "y": y, "sigma": sigma} for name, (x, y), sigma in rows}
 
     @classmethod
@@ -366,7 +366,7 @@ class Pose:
             raise PosecovError(f"this is not a pose: {type(error).__name__} {error}") from None
         return cls(np.array(points), covariance, skeleton, dof, box=box, known=known, components=components)
 
-    @property
+    @cached_property
     def _free(self) -> np.ndarray:
         """Rows of the coordinates that are not known."""
         fixed = coordinates.rows([self.skeleton.index(name) for name in self.known])
@@ -381,6 +381,13 @@ class Pose:
             return self.components
         mean, covariance, free = coordinates.flatten(self.keypoints), self.covariance, self._free
         return law.Law.from_covariance(mean[free], covariance[np.ix_(free, free)], self.degrees_of_freedom)
+
+    def _other_laws(self) -> list[tuple[Mixture, float]]:
+        """Of the alternatives, each with its probability."""
+        if self.components is None:
+            return []
+        found = self.components.hypotheses()[1:]
+        return [(self.components.part(indices), p) for indices, p in found if p >= LEAST_ALTERNATIVE]
 
     def _joint(self, index: int) -> np.ndarray | Mixture:
         """The law of one joint: its 2 x 2 block of the scatter, or a mixture where that is not all."""

@@ -31,8 +31,8 @@ def disc_probability(
 
     In coordinates where the scatter is the identity and the mean 0, the density is the divergence of the field
     M(|z|) z / (2 pi |z|^2), M the mass of the central circle through z. So the probability is the flux out of the disc, an
-    integral around its rim whose integrand is smooth and periodic: the trapezoidal rule converges exponentially. With 8
-    points for every smaller semi-axis of the scatter along a radius, and 512 at least, the error is below 1e-6; beyond 4096
+    integral around its rim whose integrand is smooth and periodic: the trapezoidal rule converges exponentially. With 16
+    points for every smaller semi-axis of the scatter along a radius, and 128 at least, the error is below 1e-6; beyond 2048
     semi-axes the points no longer become more, and a rim that passes close to the mean passes between them.
 
     Args:
@@ -44,35 +44,39 @@ def disc_probability(
     Returns:
         (...) in [0, 1].
     """
-    return _Discs(offset, scatter, degrees_of_freedom)(radius)
+    return _Discs(offset, scatter, degrees_of_freedom)(radius)[0]
 
 
 class _Discs:
-    """`disc_probability` for radii yet to come."""
+    """`disc_probability` for radii yet to come, with its derivative."""
 
     def __init__(self, offset: np.ndarray, scatter: np.ndarray, degrees_of_freedom: DegreesOfFreedom):
         scatter = np.asarray(scatter, dtype=np.float64)
         self._shortest = np.sqrt(np.linalg.eigvalsh(scatter)[..., 0])
         self._whitener = np.linalg.inv(law.cholesky(scatter))
+        self._determinant = np.linalg.det(self._whitener)[..., None]
         self._centre = self._whitener @ np.asarray(offset, dtype=np.float64)[..., None]
         nu = degrees_of_freedom
         self._nu = nu if np.ndim(nu) == 0 else np.asarray(nu)[..., None]
         self._rims: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
 
-    def __call__(self, radius: float | np.ndarray) -> np.ndarray:
+    def __call__(self, radius: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities (...), and how fast they grow with the radius."""
         radius = np.asarray(radius, dtype=np.float64)
         if not (radius >= 0).all():
             raise PosecovError("a radius must be a number that is not negative")
         ratio = (radius / self._shortest).max(initial=1.0)
-        along, across, turned = self._rim(1 << int(np.clip(np.ceil(np.log2(8 * ratio)), 9, 15)))
+        along, across, turned = self._rim(1 << int(np.clip(np.ceil(np.log2(16 * ratio)), 7, 15)))
         radius = radius[..., None]
         squared = np.square(self._centre[..., 0, :] + radius * along) + np.square(self._centre[..., 1, :] + radius * across)
         # The flux through a piece of the rim is its place times the step along it; the radius's own share of it is constant.
-        determinant = np.linalg.det(self._whitener)[..., None]
-        flux = radius * (turned + radius * determinant)
+        flux = radius * (turned + radius * self._determinant)
+        mass = law.circle_mass(squared, self._nu)
         # M(r) / r^2 is 1/2 at the mean itself.
-        inside = np.where(squared > 1e-12, law.circle_mass(squared, self._nu) / np.maximum(squared, 1e-12), 0.5)
-        return np.clip((inside * flux).mean(axis=-1), 0.0, 1.0)
+        inside = np.where(squared > 1e-12, mass / np.maximum(squared, 1e-12), 0.5)
+        # The rim times the density on it, which is M'(r) / (2 pi r).
+        rate = (radius * self._determinant)[..., 0] * ((1 - mass) / (1 + squared / self._nu)).mean(axis=-1)
+        return np.clip((inside * flux).mean(axis=-1), 0.0, 1.0), rate
 
     def _rim(self, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of the unit circle's points both whitened coordinates, and the centre's cross product with the steps along it."""
@@ -120,42 +124,41 @@ def ellipse_axes(point: Mixture, mass: float) -> tuple[np.ndarray, np.ndarray]:
     alone = np.log(law.central_radius_squared(mass, 2, nu)) / 2
     discs = _Discs(centres, scatters, nu[..., None] if nu.ndim else float(nu))
 
-    def excess(log_ratio: np.ndarray) -> np.ndarray:
+    def excess(log_ratio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         radius = np.exp(alone + log_ratio)
-        others = discs(radius[..., None])
-        inside = weights[..., 0] * law.circle_mass(np.square(radius), nu) + (weights[..., 1:] * others).sum(axis=-1)
+        own, (others, rates) = law.circle_mass(np.square(radius), nu), discs(radius[..., None])
+        inside = weights[..., 0] * own + (weights[..., 1:] * others).sum(axis=-1)
+        rate = weights[..., 0] * radius * (1 - own) / (1 + np.square(radius) / nu) + (weights[..., 1:] * rates).sum(axis=-1)
         # Odds against the logarithm of the radius are nearly a straight line, as both tails are powers.
         inside = np.clip(inside, 1e-300, 1 - 1e-16)
-        return np.log(inside / (1 - inside)) - np.log(mass / (1 - mass))
+        odds = inside / (1 - inside)
+        return np.log(odds * ((1 - mass) / mass)), radius * rate / (inside * (1 - inside))
 
     return axes * np.exp(_root(excess, np.zeros(leading.shape[:-2])))[..., None], angle
 
 
-def _root(rising: Callable[[np.ndarray], np.ndarray], start: np.ndarray) -> np.ndarray:
+def _root(rising: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], start: np.ndarray) -> np.ndarray:
     """Where functions (...) that rise from below 0 are 0, `_WIDEST` above their starts (...) at most, all at a time.
 
-    Steps of 1 find an interval, false position narrows it; an end that stays has its value halved (the Illinois variant).
+    Args:
+        rising: the functions' values and slopes.
+        start: where to begin.
+
+    Newton's steps, of 1 at most; halving the interval that is known where one leads out of it.
     """
-    low = high = start
-    below = above = rising(start)
-    while (below > 0).any():
-        low = np.where(below > 0, low - 1.0, low)
-        below = rising(low)
-    while ((above < 0) & (high < start + _WIDEST)).any():
-        high = np.where(above < 0, high + 1.0, high)
-        above = rising(high)
-    beyond, last = above < 0, np.zeros(start.shape, dtype=int)
+    place, most = start, start + _WIDEST
+    low, high = np.full(start.shape, -np.inf), np.full(start.shape, np.inf)
     for _ in range(_ROOT_STEPS):
-        apart = np.where(above > below, above - below, 1.0)
-        middle = np.clip(low - below * (high - low) / apart, low, high)
-        value = rising(middle)
-        if ((abs(value) < _CLOSE) | (high - low < 1e-9)).all():
+        value, slope = rising(place)
+        low, high = np.where(value < 0, place, low), np.where(value < 0, high, place)
+        found = (abs(value) < _CLOSE) | (high - low < 1e-9) | (low >= most)
+        if found.all():
             break
-        side = np.where(value < 0, -1, 1)
-        above = np.where(side > 0, value, np.where(last < 0, above / 2, above))
-        below = np.where(side < 0, value, np.where(last > 0, below / 2, below))
-        high, low, last = np.where(side > 0, middle, high), np.where(side < 0, middle, low), side
-    return np.where(beyond, high, middle)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            following = place + np.clip(-value / slope, -1.0, 1.0)
+        inside = (following > low) & (following < high)
+        place = np.where(found, place, np.minimum(np.where(inside, following, (low + high) / 2), most))
+    return place
 
 
 def contours(point: Mixture, mass: float, lines: int = LINES) -> list[np.ndarray]:

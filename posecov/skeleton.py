@@ -1,7 +1,7 @@
 """Joint names, mirror pairs and limbs. New joints are a YAML file, not code."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ class Skeleton:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and strings, as in the YAML file."""
-        return {key: value for key, value in asdict(self).items() if value is not None}
+        return {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any], source: str = "skeleton") -> "Skeleton":

@@ -266,3 +266,13 @@ def test_laws_that_have_nothing_in_common_are_not_put_together():
     mixed = law_of_poses([plain, Pose(POINTS, np.eye(10), SKELETON, math.inf)])
     np.testing.assert_array_equal(mixed.degrees_of_freedom, [5.0, math.inf])
     assert mixed[1].degrees_of_freedom == math.inf
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_alternatives_in_brief_are_those_that_the_poses_say(known):
+    pose = make()
+    pose = pose.condition({"neck": pose.keypoints[4] + 2.0}) if known else pose
+    expected = [{"probability": p, "keypoints": other.keypoints_to_dict()} for other, p in pose.alternatives]
+    assert expected
+    assert pose.alternatives_to_dict() == expected
+    assert Pose.from_mixture(law_of().part([0]), SKELETON, BOX).alternatives_to_dict() == []

@@ -67,6 +67,28 @@ def test_a_large_disc_whose_rim_passes_a_narrow_point_is_a_half_plane(angle, dis
     assert 0 <= found <= 1
 
 
+@pytest.mark.parametrize("dof", [math.inf, 3.0])
+def test_a_disc_s_probability_grows_by_the_density_on_its_rim(dof):
+    rng = np.random.default_rng(2)
+    scatters = np.stack([random_scatter(rng, 2) for _ in range(5)])
+    discs = regions._Discs(rng.normal(0, 3, (5, 2)), scatters, dof)
+    radius, step = rng.uniform(0.5, 8.0, 5), 1e-4
+    slope = (discs(radius + step)[0] - discs(radius - step)[0]) / (2 * step)
+    np.testing.assert_allclose(discs(radius)[1], slope, rtol=1e-5)
+
+
+def test_roots_are_found_over_plateaus_steps_and_beyond_the_start():
+    places = np.array([-3.0, 0.0, 0.4, 7.3, 20.0])
+
+    def plateau(x):  # Flat for long on both sides, steep where it passes 0.
+        return np.tanh(20 * (x - places)), 20 / np.cosh(np.clip(20 * (x - places), -300, 300)) ** 2
+
+    np.testing.assert_allclose(regions._root(plateau, np.zeros(5)), places, atol=1e-6)
+    # Where there is none, what is given is far out.
+    far = regions._root(lambda x: (np.full(x.shape, -1.0), np.zeros(x.shape)), np.zeros(2))
+    assert far == pytest.approx([regions._WIDEST] * 2)
+
+
 def test_negative_radii_are_an_error():
     with pytest.raises(PosecovError, match="radius"):
         regions.probability_within(two(), -1.0)

@@ -1,5 +1,6 @@
 // One person's keypoints and covariance without posecov (../FORMAT.md), from a model with the crop map inside (...-whole.onnx):
 //   npm install onnxruntime-node sharp && node consumer.mjs MODEL-whole.onnx PICTURE X Y WIDTH HEIGHT
+// (with ONNXRUNTIME_NODE_INSTALL=skip it fetches no libraries for GPUs, which come from NuGet)
 import ort from 'onnxruntime-node'
 import sharp from 'sharp'
 

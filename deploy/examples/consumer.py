@@ -38,8 +38,9 @@ def estimate(session, picture, box):
 
 
 if __name__ == "__main__":
-    photo = np.asarray(ImageOps.exif_transpose(Image.open(sys.argv[2])).convert("RGB"))
-    facts, found = estimate(onnxruntime.InferenceSession(sys.argv[1]), photo, [float(v) for v in sys.argv[3:7]])
+    model, file, *box = sys.argv[1:] if len(sys.argv) == 7 else sys.exit(__doc__)
+    photo = np.asarray(ImageOps.exif_transpose(Image.open(file)).convert("RGB"))
+    facts, found = estimate(onnxruntime.InferenceSession(model), photo, [float(v) for v in box])
     sigmas = np.sqrt(np.diag(found["covariance"]).reshape(-1, 2).mean(axis=1))
     for name, place, sigma in zip(facts["skeleton"]["keypoints"], found["keypoints"], sigmas, strict=True):
         print(f"{name:12s} {place[0]:8.1f} {place[1]:8.1f}  +- {sigma:.1f} px")

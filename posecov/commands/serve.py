@@ -3,6 +3,7 @@
 SIGTERM or Ctrl-C ends, with exit code 0, once what is under way is finished.
 """
 
+import gc
 import importlib.util
 import ipaddress
 import os
@@ -17,7 +18,7 @@ from posecov.errors import PosecovError
 
 TOKEN_VARIABLE = "POSECOV_TOKEN"
 
-_PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
+_PACKAGES = ("fastapi", "orjson", "uvicorn", "python_multipart", "prometheus_client")
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ class Serve:
         for package in _PACKAGES:
             if importlib.util.find_spec(package) is None:
                 raise PosecovError(f'posecov serve needs {package}; run pip install "posecov[serve]"')
+        import cv2
+
         from posecov.estimator import PoseEstimator
         from posecov.server.app import create_app
         from posecov.server.limits import Limits
@@ -89,6 +92,8 @@ class Serve:
         )
         token = read_token(self.token_file)
         app = create_app(PoseEstimator(self.model, threads=self.threads), limits, token=token, page=find_page(self.web))
+        cv2.setNumThreads(1)  # Requests run beside each other already, and its threads wait in a loop, on the network's core.
+        gc.freeze()  # What is loaded by now stays.
         if token is None and not _is_loopback(self.host):
             complain(f"anybody who reaches {self.host} can use this server; --token-file or {TOKEN_VARIABLE} asks for a token")
         run(app, self.host, self.port, limits, lambda url: say(f"serving on {url} (Ctrl-C ends)"))

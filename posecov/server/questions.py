@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import orjson
 
 from posecov.errors import PosecovError
 from posecov.estimator import PoseEstimator
@@ -74,7 +75,7 @@ def answer(
     try:
         people = estimator(image, question.boxes)
         document = picture_document(name, width, height, estimator.metadata.name, question.mass, people)
-        return (json.dumps(document, allow_nan=False) + "\n").encode(), len(people)
+        return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE), len(people)
     except PosecovError as error:
         _log.error("%s", error)
         raise Refused(500, "the model fails on this picture; the server's log says why") from None

@@ -4,8 +4,8 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from posecov.server.batching import STOP
 from posecov.server.limits import Limits
@@ -50,22 +50,33 @@ class Workers:
         context = contextvars.copy_context()
         context.run(STOP.set, stop)
         self.inside += 1
+        answer = loop.create_future()
         future = self._threads.submit(context.run, work)
-        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._leave))
+        # asyncio.wrap_future would wake the loop a second time.
+        future.add_done_callback(lambda done: loop.call_soon_threadsafe(self._leave, done, answer))
         deadline = asyncio.timeout(self._limits.timeout)
         try:
             async with deadline:
-                return await asyncio.wrap_future(future)
+                return await answer
         except TimeoutError:
             if not deadline.expired():
                 raise
             raise Refused(504, f"it took longer than {self._limits.timeout:g} s; send a smaller picture, or boxes") from None
         finally:
             stop.set()
+            future.cancel()
 
     def close(self) -> None:
         """Wait for the threads; work that has not started is dropped."""
         self._threads.shutdown(cancel_futures=True)
 
-    def _leave(self) -> None:
+    def _leave(self, done: Future[Any], answer: asyncio.Future[Any]) -> None:
         self.inside -= 1
+        if answer.done():  # Nobody waits any more.
+            return
+        if done.cancelled():
+            answer.cancel()
+        elif (error := done.exception()) is not None:
+            answer.set_exception(error)
+        else:
+            answer.set_result(done.result())

@@ -273,14 +273,14 @@ class Slow:
 
     def __init__(self, estimator, monkeypatch):
         self.go, self.started = threading.Event(), threading.Semaphore(0)
-        outputs = type(estimator.model).outputs
+        run = type(estimator.model)._run
 
         def slow(model, *arguments):
             self.started.release()
             assert self.go.wait(20)
-            return outputs(model, *arguments)
+            return run(model, *arguments)
 
-        monkeypatch.setattr(type(estimator.model), "outputs", slow)
+        monkeypatch.setattr(type(estimator.model), "_run", slow)
 
 
 def test_more_pictures_than_there_is_room_for_are_turned_away(estimator, content, monkeypatch):
@@ -320,7 +320,7 @@ def test_a_model_that_fails_is_the_servers_fault_and_says_nothing_about_it(estim
     def fails(*_):
         raise PosecovError("/secret/model.onnx: broken")
 
-    monkeypatch.setattr(type(estimator.model), "outputs", fails)
+    monkeypatch.setattr(type(estimator.model), "_run", fails)
     with TestClient(create_app(estimator, LIMITS)) as client, caplog.at_level(logging.ERROR):
         said = refused(client.post("/v1/poses", content=content, params={"boxes": json.dumps(BOXES)}), 500)
     assert "secret" not in said

@@ -19,15 +19,15 @@ class Gate:
 
     def __init__(self, monkeypatch):
         self.open, self.entered, self.sizes = threading.Event(), threading.Event(), []
-        outputs = PoseModel.outputs
+        run = PoseModel._run
 
-        def gated(model, crops, *rest):
-            self.sizes.append(len(crops))
+        def gated(model, planes):
+            self.sizes.append(len(planes))
             self.entered.set()
             assert self.open.wait(10)
-            return outputs(model, crops, *rest)
+            return run(model, planes)
 
-        monkeypatch.setattr(PoseModel, "outputs", gated)
+        monkeypatch.setattr(PoseModel, "_run", gated)
 
 
 def in_threads(calls):
@@ -92,15 +92,15 @@ def test_orders_that_wait_go_together_and_everybody_gets_his_own(estimator, crop
 
 def test_one_that_fails_does_not_spoil_the_others(estimator, crops, monkeypatch):
     gate = Gate(monkeypatch)
-    gated = PoseModel.outputs
+    gated = PoseModel._run
 
-    def fails_on_black(model, crops, *rest):
-        found = gated(model, crops, *rest)
-        if (crops == 0).all(axis=(1, 2, 3)).any():
+    def fails_on_black(model, planes):
+        found = gated(model, planes)
+        if (planes == model._input(np.zeros_like(crops[:1]))).all(axis=(1, 2, 3)).any():
             raise ValueError("black")
         return found
 
-    monkeypatch.setattr(PoseModel, "outputs", fails_on_black)
+    monkeypatch.setattr(PoseModel, "_run", fails_on_black)
     model = BatchedModel(estimator.model)
     first, _ = in_threads([lambda: model.outputs(crops[:1])])
     assert gate.entered.wait(10)

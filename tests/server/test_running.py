@@ -276,14 +276,14 @@ def test_a_reader_that_does_not_read_is_cut_off(port):
 
 def test_pictures_of_clients_that_have_gone_are_given_up(estimator, content, monkeypatch):
     go, started = threading.Event(), threading.Event()
-    outputs = type(estimator.model).outputs
+    run = type(estimator.model)._run
 
     def slow(model, *arguments):
         started.set()
         assert go.wait(20)
-        return outputs(model, *arguments)
+        return run(model, *arguments)
 
-    monkeypatch.setattr(type(estimator.model), "outputs", slow)
+    monkeypatch.setattr(type(estimator.model), "_run", slow)
     with serving(create_app(estimator, LIMITS), LIMITS) as port:
         with connect(port) as connection:
             connection.sendall(head(len(content)) + content)

@@ -9,6 +9,9 @@ export function element<T extends HTMLElement = HTMLElement>(id: string): T {
 
 export const calm = (): boolean => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
+/** What frees a joint, in the words of those who have a finger or a mouse. */
+export const twice = (): string => (matchMedia("(pointer: coarse)").matches ? "double-tap" : "double-click");
+
 /** A length as people read it: "0.4 px", "37 px". */
 export const pixels = (length: number): string => `${length >= 10 ? Math.round(length) : length.toFixed(1)} px`;
 

@@ -2,7 +2,7 @@
 
 import { BoxEditor } from "./boxeditor";
 import { Camera } from "./camera";
-import { calm, element, percent, pixels } from "./dom";
+import { calm, element, percent, pixels, twice } from "./dom";
 import { css, INK, PAPER, SIDES } from "./drawing/palette";
 import { drawFigure, type Accents, type Figure } from "./drawing/figure";
 import { Engine, type ModelName } from "./engine";
@@ -28,6 +28,7 @@ interface Shown {
 }
 
 const SETTLE = 220; // Milliseconds in which a pose moves to its new place.
+const UNSEEN = "Her legs are not in the picture: where they are is a guess, and the regions say so.";
 const LARGEST = 2400; // Longer side of a saved picture, pixels, unless the picture itself is larger.
 
 const session = new Session();
@@ -193,7 +194,7 @@ function tip(): void {
   const { pose } = session;
   if (!pose || pointed === null || stage.dragging !== null || live) return stage.say(null);
   const name = spoken(pose.skeleton.keypoints[pointed]);
-  if (pose.known.has(pointed)) return stage.say(pointed, [name, "fixed; double-click frees it"]);
+  if (pose.known.has(pointed)) return stage.say(pointed, [name, `fixed; ${twice()} to free it`]);
   const lines = [name, `expected to be ${pixels(pose.expectedError[pointed])} off`];
   const point = pose.point(pointed)!;
   const [x, y] = point.means[0];
@@ -317,7 +318,9 @@ function setBoxing(on: boolean): void {
   if (on && shown) {
     hint(null);
     point(null);
-    boxes.edit((session.base?.box as Box | null) ?? null, stage.view);
+    const box = (session.base?.box as Box | null) ?? null;
+    if (element("notice").hidden) notice(`Draw a box around somebody${box ? ", or pull this one into shape" : ""}.`);
+    boxes.edit(box, stage.view);
   } else boxes.close();
 }
 
@@ -398,6 +401,7 @@ function show(picture: Shown): void {
   const mirror = live && mirrored;
   shown = picture;
   stage.root.dataset.picture = picture.name;
+  panel.remark = "";
   stage.show(picture, mirror);
 }
 
@@ -431,6 +435,7 @@ async function openSample(): Promise<void> {
   nameJoints(session.base);
   setBoxing(false);
   show({ name: sample.image, source: bitmap, width: bitmap.width, height: bitmap.height });
+  panel.remark = UNSEEN;
   draw(FINE);
   refresh();
   requestAnimationFrame(() => hint(hintJoint()));

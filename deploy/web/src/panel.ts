@@ -1,6 +1,6 @@
 /** The numbers beside the picture. */
 
-import { element, percent, pixels } from "./dom";
+import { element, percent, pixels, twice } from "./dom";
 import type { Pose } from "./pose/pose";
 import { sideOf, spoken } from "./pose/skeleton";
 
@@ -14,6 +14,8 @@ interface Row {
 export class Panel {
   private rows: Row[] = [];
   private readonly list = element("bars");
+  /** What else to say about a picture in which nothing is fixed. */
+  remark = "";
 
   /** @param point is called with the joint that the pointer is on, or null. */
   constructor(
@@ -73,8 +75,8 @@ export class Panel {
     element("fixed-note").textContent = !pose
       ? "Nobody is known in this picture."
       : fixed.length
-        ? `Fixed: ${fixed.length > 3 ? `${fixed.length} joints` : fixed.join(", ")}. Double-click a joint to free it.`
-        : "Nothing is fixed yet.";
+        ? `Fixed: ${fixed.length > 3 ? `${fixed.length} joints` : fixed.join(", ")}; ${twice()} a joint to free it.`
+        : `Nothing is fixed yet. ${this.remark}`;
   }
 
   /** Whether left and right are undecided: the likeliest exchanges, which can be looked at. */
