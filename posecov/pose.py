@@ -180,6 +180,8 @@ class Pose:
         Returns:
             Semi-axes (J, 2) in pixels, the longer first, and the angles (J,) of the first, as `ellipse` gives them.
         """
+        if self.components is None:
+            return law.ellipse_axes(coordinates.joint_blocks(self.scatter), mass, self.degrees_of_freedom)
         axes, angles = np.empty((len(self.skeleton), 2)), np.empty(len(self.skeleton))
         several: dict[int, list[tuple[int, Mixture]]] = {}
         for index in range(len(self.skeleton)):
