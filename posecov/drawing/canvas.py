@@ -1,5 +1,6 @@
 """Antialiased shapes and letters mixed into a picture, (H, W, 3) uint8 BGR, in place. Coordinates are pixels of it."""
 
+import math
 import unicodedata
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -158,10 +159,9 @@ def _blend(
 
 def _region(canvas: np.ndarray, points: np.ndarray, margin: float) -> tuple[np.ndarray, np.ndarray]:
     """The part of the canvas around points, with a margin, and its corner (2,)."""
-    points = np.clip(points, -_FAR, _FAR)
-    low = np.maximum(np.floor(points.min(axis=0) - margin).astype(int), 0)
-    high = np.maximum(np.ceil(points.max(axis=0) + margin).astype(int) + 1, 0)
-    return canvas[low[1] : high[1], low[0] : high[0]], low
+    left, top = (max(math.floor(low - margin), 0) for low in points.min(axis=0).tolist())
+    right, bottom = (max(math.ceil(high + margin) + 1, 0) for high in points.max(axis=0).tolist())
+    return canvas[top:bottom, left:right], np.array([left, top])
 
 
 def _fixed(points: np.ndarray) -> np.ndarray:
