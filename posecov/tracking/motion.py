@@ -32,7 +32,8 @@ from posecov.skeleton import Skeleton
 class MotionModel:
     """Physical sizes of the model. A person's size is the longer side of the extent of its joints (`person_size`).
 
-    Acceleration and error time are about those under which real films are the likeliest (`tools/smoothing.py --real`).
+    Of those under which real films are about the likeliest (`tools/smoothing.py --real`) these let the live filter be late by
+    less than a frame.
 
     Attributes:
         acceleration: root mean square acceleration of a joint of the trunk along one axis, person sizes / s^2.
@@ -42,18 +43,22 @@ class MotionModel:
         fading_s: time constant with which velocities fade, seconds; `math.inf` for constant velocity.
         speed: root mean square velocity of a joint along one axis when it is first seen, person sizes / s.
         error_time_s: time constant with which the errors of the estimator are forgotten, seconds; 0 for independent errors.
+        tails: degrees of freedom of the law of innovations, where the measurements' are not fewer; `math.inf` for none of its
+            own. From frame to frame people and errors mostly rest and now and then jump, more unequally than errors differ from
+            picture to picture: one film each is the likeliest with 3.5 to 5.
 
     Raises:
         PosecovError: a number outside its range.
     """
 
-    acceleration: float = 2.5
+    acceleration: float = 3.0
     outwards: float = 1.7
     persistence_s: float = 0.1
-    shared: float = 0.3
+    shared: float = 0.6
     fading_s: float = 0.5
     speed: float = 1.0
-    error_time_s: float = 0.25
+    error_time_s: float = 0.4
+    tails: float = 4.5
 
     def __post_init__(self) -> None:
         for name in ("acceleration", "outwards", "persistence_s", "fading_s", "speed"):
@@ -61,6 +66,8 @@ class MotionModel:
                 raise PosecovError(f"{name} of a motion model must be positive, not {getattr(self, name):g}")
         if not 0 <= self.shared < 1:
             raise PosecovError(f"shared of a motion model must lie in [0, 1), not {self.shared:g}")
+        if not self.tails > 2:
+            raise PosecovError(f"tails of a motion model must be more than 2 degrees of freedom, not {self.tails:g}")
         if not 0 <= self.error_time_s < math.inf:
             raise PosecovError(f"error_time_s of a motion model must be finite and not negative, not {self.error_time_s:g}")
 
