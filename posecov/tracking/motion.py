@@ -32,8 +32,7 @@ from posecov.skeleton import Skeleton
 class MotionModel:
     """Physical sizes of the model. A person's size is the longer side of the extent of its joints (`person_size`).
 
-    Of those under which real films are about the likeliest (`tools/smoothing.py --real`) these let the live filter be late by
-    less than a frame.
+    Of those under which real films are about the likeliest (`tools/smoothing.py --real`) these let the live filter lag little.
 
     Attributes:
         acceleration: root mean square acceleration of a joint of the trunk along one axis, person sizes / s^2.
@@ -55,9 +54,9 @@ class MotionModel:
     outwards: float = 1.7
     persistence_s: float = 0.1
     shared: float = 0.6
-    fading_s: float = 0.5
+    fading_s: float = 0.7
     speed: float = 1.0
-    error_time_s: float = 0.4
+    error_time_s: float = 0.3
     tails: float = 4.5
 
     def __post_init__(self) -> None:
