@@ -113,7 +113,7 @@ class Mixture:
         total = np.zeros((*self.means.shape[:-2], self.means.shape[-1], self.means.shape[-1]))
         for k in range(self.components):
             apart = self.means[..., k, :] - self.mean
-            block = self._scatter_of(k)
+            block = self.scatter_of(k)
             spread = law.covariance_from_scatter(block, self.degrees_of_freedom)
             total += self.weights[..., k, None, None] * (spread + apart[..., :, None] * apart[..., None, :])
         # Exchanges far apart beside small scatters: without this the sum may not be positive definite once it is rounded.
@@ -261,7 +261,7 @@ class Mixture:
         indices = np.asarray(indices, dtype=np.intp)
         weights = self.weights[..., indices]
         total = weights.sum(axis=-1, keepdims=True)
-        scatters = np.stack([self._scatter_of(k) for k in indices], axis=-3)
+        scatters = np.stack([self.scatter_of(k) for k in indices], axis=-3)
         return Mixture(weights / total, self.means[..., indices, :], scatters, self.degrees_of_freedom)
 
     @cached_property
@@ -280,7 +280,8 @@ class Mixture:
         with np.errstate(divide="ignore"):
             return np.log(self.weights)
 
-    def _scatter_of(self, k: int) -> np.ndarray:
+    def scatter_of(self, k: int) -> np.ndarray:
+        """(..., D, D) of one component, without writing out the others."""
         if self.orders is None:
             return self.scatter[..., k, :, :]
         return self.scatter[..., 0, self.orders[k][:, None], self.orders[k]]

@@ -19,6 +19,7 @@ comes to rest; with infinite ``fading_s`` it is the model of constant velocity (
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -87,9 +88,9 @@ class MotionModel:
         """
         joints = len(depths)
         density = 2 * (self.acceleration * size) ** 2 * self.persistence_s
-        among = self.shared * np.ones((joints, joints)) + (1 - self.shared) * np.diag(self.outwards ** (2.0 * depths))
+        among = _among(self.shared, self.outwards, tuple(depths.tolist()))
         noise = np.zeros((3, 2 * joints, 3, 2 * joints))
-        noise[:2, :, :2, :] = np.einsum("ab,ij->aibj", density * self._per_density(dt), np.kron(among, np.eye(2)))
+        noise[:2, :, :2, :] = (density * self._per_density(dt))[:, None, :, None] * among[:, None, :]
         noise[2, :, 2, :] = (1 - self.transition(dt)[2, 2] ** 2) * np.eye(2 * joints)
         return noise.reshape(6 * joints, 6 * joints)
 
@@ -108,6 +109,13 @@ class MotionModel:
             both = once**2 / (2 * rate**2)
             pace = twice / (2 * rate)
         return np.array([[place, both], [both, pace]])
+
+
+@lru_cache(maxsize=64)
+def _among(shared: float, outwards: float, depths: tuple[int, ...]) -> np.ndarray:
+    """(2J, 2J) accelerations of joints at these depths together, the trunk's variance being 1."""
+    own = np.diag(outwards ** (2.0 * np.array(depths, dtype=np.float64)))
+    return np.kron(shared + (1 - shared) * own, np.eye(2))
 
 
 def error_root(covariance: np.ndarray) -> np.ndarray:
