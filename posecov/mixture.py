@@ -113,7 +113,7 @@ class Mixture:
         apart = self.means - self.mean[..., None, :]
         scatter = np.zeros((*self.means.shape[:-2], self.means.shape[-1], self.means.shape[-1]))
         for k in range(self.components):
-            scatter += self.weights[..., k, None, None] * self._scatter_of(k)
+            scatter += self.weights[..., k, None, None] * self.scatter_of(k)
         total = np.swapaxes(apart, -1, -2) @ (self.weights[..., None] * apart)
         total += law.covariance_from_scatter(scatter, self.degrees_of_freedom)
         # Exchanges far apart beside small scatters: without this the sum may not be positive definite once it is rounded.
@@ -277,7 +277,7 @@ class Mixture:
         indices = np.asarray(indices, dtype=np.intp)
         weights = self.weights[..., indices]
         total = weights.sum(axis=-1, keepdims=True)
-        scatters = np.stack([self._scatter_of(k) for k in indices], axis=-3)
+        scatters = np.stack([self.scatter_of(k) for k in indices], axis=-3)
         return Mixture(weights / total, self.means[..., indices, :], scatters, self.degrees_of_freedom)
 
     @cached_property
@@ -296,7 +296,8 @@ class Mixture:
         with np.errstate(divide="ignore"):
             return np.log(self.weights)
 
-    def _scatter_of(self, k: int) -> np.ndarray:
+    def scatter_of(self, k: int) -> np.ndarray:
+        """(..., D, D) of one component, without writing out the others."""
         if self.orders is None:
             return self.scatter[..., k, :, :]
         return self.scatter[..., 0, self.orders[k][:, None], self.orders[k]]

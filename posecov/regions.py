@@ -277,5 +277,5 @@ def _on_level(point: Mixture, threshold: float, outline: np.ndarray, places: np.
 
 def area(polygon: np.ndarray) -> float:
     """Of a polygon (n, 2), negative when it turns the other way."""
-    x, y = polygon.T
-    return float((x * np.roll(y, -1) - y * np.roll(x, -1)).sum() / 2)
+    following = np.concatenate([polygon[1:], polygon[:1]])
+    return float((polygon[:, 0] * following[:, 1] - polygon[:, 1] * following[:, 0]).sum() / 2)

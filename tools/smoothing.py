@@ -53,7 +53,7 @@ class Options:
     """Of the law of the errors."""
     fit: bool = False
     """Fit the filters' model to another film of each motion, instead of taking the default."""
-    acceleration: float = 1.0
+    acceleration: float = 1.2
     """What the filters believe of the figure's, person sizes / s^2."""
     seed: int = 1
     """Of the errors."""

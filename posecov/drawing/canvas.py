@@ -1,5 +1,6 @@
 """Antialiased shapes and letters mixed into a picture, (H, W, 3) uint8 BGR, in place. Coordinates are pixels of it."""
 
+import math
 import unicodedata
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -11,6 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 from posecov.drawing.palette import Colour
 
 _SHIFT = 4  # OpenCV's fixed-point bits: coordinates to a sixteenth of a pixel.
+_TURN = np.arange(64) * (2 * np.pi / 64)
+_CIRCLE = np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1)
 _FAR = 1e5  # Coordinates beyond it would overflow the fixed point.
 
 LEGIBLE = 480
@@ -48,8 +51,7 @@ def letter_size(shape: Sequence[int]) -> int:
 
 def circle(centre: np.ndarray, radius: float) -> np.ndarray:
     """Vertices (64, 2): OpenCV's own small circles are diamonds."""
-    turn = np.arange(64) * (2 * np.pi / 64)
-    return centre + radius * np.stack([np.cos(turn), np.sin(turn)], axis=1)
+    return centre + radius * _CIRCLE
 
 
 def disc(canvas: np.ndarray, centre: np.ndarray, radius: float, colour: Colour, opacity: float = 1.0) -> None:
@@ -65,20 +67,20 @@ def ring(canvas: np.ndarray, centre: np.ndarray, radius: float, colour: Colour, 
 def fill(canvas: np.ndarray, polygons: Sequence[np.ndarray], colour: Colour, opacity: float) -> None:
     """Polygons (n, 2) filled by the even-odd rule: one inside another is a hole."""
 
-    def paint(mask: np.ndarray, origin: np.ndarray) -> None:
-        cv2.fillPoly(mask, [_fixed(points - origin) for points in polygons], 255, cv2.LINE_AA, _SHIFT)
+    def paint(region: np.ndarray, origin: np.ndarray) -> None:
+        cv2.fillPoly(region, [_fixed(points - origin) for points in polygons], colour, cv2.LINE_AA, _SHIFT)
 
-    _blend(canvas, np.concatenate(polygons), 2.0, colour, opacity, paint)
+    _blend(canvas, np.concatenate(polygons), 2.0, opacity, paint)
 
 
 def outline(canvas: np.ndarray, points: np.ndarray, colour: Colour, opacity: float, width: float, closed: bool = True) -> None:
     """A line of any width, thinner than a pixel by being fainter: OpenCV's own widths are whole pixels."""
     whole = max(1, round(width))
 
-    def paint(mask: np.ndarray, origin: np.ndarray) -> None:
-        cv2.polylines(mask, [_fixed(points - origin)], closed, 255, whole, cv2.LINE_AA, _SHIFT)
+    def paint(region: np.ndarray, origin: np.ndarray) -> None:
+        cv2.polylines(region, [_fixed(points - origin)], closed, colour, whole, cv2.LINE_AA, _SHIFT)
 
-    _blend(canvas, points, whole + 2.0, colour, opacity * min(1.0, max(width, 0.6)), paint)
+    _blend(canvas, points, whole + 2.0, opacity * min(1.0, max(width, 0.6)), paint)
 
 
 def arrow(canvas: np.ndarray, start: np.ndarray, end: np.ndarray, colour: Colour, casing: Colour, width: float) -> None:
@@ -114,7 +116,6 @@ def write(
         left, top, right, bottom = (int(v) for v in font.getbbox(text, anchor="ls", stroke_width=edge))
         if right <= left or bottom <= top:
             continue
-        # Drawn once and pasted: a letter is not painted by `_blend` itself, whose masks are of OpenCV.
         plate = Image.new("L", (right - left, bottom - top))
         ImageDraw.Draw(plate).text((-left, -top), text, fill=255, font=font, anchor="ls", stroke_width=edge)
         _paste(canvas, np.asarray(plate), round(pen[0]) + left, round(pen[1]) + top, ink, 0.85 if edge else 1.0)
@@ -135,53 +136,32 @@ def _printable(text: str) -> str:
 
 
 def _paste(canvas: np.ndarray, plate: np.ndarray, x: int, y: int, colour: Colour, opacity: float) -> None:
-    corners = np.array([[x, y], [x + plate.shape[1] - 1, y + plate.shape[0] - 1]], dtype=np.float64)
-
-    def paint(mask: np.ndarray, origin: np.ndarray) -> None:
-        column, row = x - int(origin[0]), y - int(origin[1])
-        top, left = max(-row, 0), max(-column, 0)
-        part = plate[top : mask.shape[0] - row, left : mask.shape[1] - column]
-        mask[row + top : row + top + part.shape[0], column + left : column + left + part.shape[1]] = part
-
-    _blend(canvas, corners, 0.0, colour, opacity, paint)
+    """Mix a colour in where a plate (h, w) uint8, whose corner lies at x, y, covers the canvas."""
+    left, top = max(x, 0), max(y, 0)
+    region = canvas[top : max(y + plate.shape[0], 0), left : max(x + plate.shape[1], 0)]
+    share = plate[top - y :, left - x :][: region.shape[0], : region.shape[1], None] * np.float32(opacity / 255)
+    region[...] = np.round(region + share * (np.array(colour, dtype=np.float32) - region)).astype(np.uint8)
 
 
 def _blend(
-    canvas: np.ndarray,
-    points: np.ndarray,
-    margin: float,
-    colour: Colour,
-    opacity: float,
-    paint: Callable[[np.ndarray, np.ndarray], None],
+    canvas: np.ndarray, points: np.ndarray, margin: float, opacity: float, paint: Callable[[np.ndarray, np.ndarray], None]
 ) -> None:
-    """Mix a colour into the canvas where ``paint(mask, origin)`` covers a mask of the region around the points."""
-    points = np.clip(points, -_FAR, _FAR)
-    limits = np.array([canvas.shape[1], canvas.shape[0]])
-    low = np.clip(np.floor(points.min(axis=0) - margin), 0, limits).astype(int)
-    high = np.clip(np.ceil(points.max(axis=0) + margin) + 1, 0, limits).astype(int)
-    if (high <= low).any():
+    """Mix into the canvas what ``paint(region, origin)`` paints on the region around the points."""
+    region, origin = _region(canvas, points, margin)
+    if not region.size:
         return
-    region = canvas[low[1] : high[1], low[0] : high[0]]
-    mask: np.ndarray = np.zeros(region.shape[:2], dtype=np.uint8)
-    paint(mask, low)
-    # A line touches few pixels of its region. A wide region is covered whole almost everywhere, where a look-up serves and only
-    # the edge needs arithmetic. OpenCV finds pixels much faster than NumPy, which counts for a photo of many megapixels.
-    target = np.array(colour, dtype=np.float32)
-    partial: np.ndarray = mask
-    if 8 * cv2.countNonZero(mask) > mask.size:
-        partial = cv2.inRange(mask, 1, 254)
-        levels = np.arange(256, dtype=np.float32)[:, None, None]
-        table = np.round(levels + opacity * (target - levels)).astype(np.uint8)
-        cv2.copyTo(cv2.LUT(region, table), cv2.inRange(mask, 255, 255), region)
-    x, y = _places(partial)
-    under = region[y, x]
-    region[y, x] = np.round(under + mask[y, x, None] * np.float32(opacity / 255) * (target - under)).astype(np.uint8)
+    # OpenCV mixes a whole region faster than NumPy the few pixels of it that a line touches.
+    under = region.copy() if opacity < 1 else region
+    paint(region, origin)
+    if opacity < 1:
+        cv2.addWeighted(region, opacity, under, 1 - opacity, 0.0, region)
 
 
-def _places(mask: np.ndarray) -> np.ndarray:
-    """(2, n) columns and rows of what is not 0. OpenCV's versions differ in the shape, and in what they return for nothing."""
-    found = cv2.findNonZero(mask)
-    return np.zeros((2, 0), dtype=np.intp) if found is None else found.reshape(-1, 2).T
+def _region(canvas: np.ndarray, points: np.ndarray, margin: float) -> tuple[np.ndarray, np.ndarray]:
+    """The part of the canvas around points, with a margin, and its corner (2,)."""
+    left, top = (max(math.floor(low - margin), 0) for low in points.min(axis=0).tolist())
+    right, bottom = (max(math.ceil(high + margin) + 1, 0) for high in points.max(axis=0).tolist())
+    return canvas[top:bottom, left:right], np.array([left, top])
 
 
 def _fixed(points: np.ndarray) -> np.ndarray:

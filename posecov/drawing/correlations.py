@@ -52,7 +52,8 @@ def draw_correlations(image: np.ndarray, poses: Sequence[Pose], joint: str, mass
             far = shapes.pixels_text(float(poses[0].ellipse(joint, mass)[1][0]))
         entries = [
             legend.Entry(legend.masses_text([mass], poses[0].components is not None)),
-            *legend.ramp_bar("1", f"correlation with {joint}: 0"),
+            legend.Entry(f"correlation with {joint}: 0"),
+            legend.ramp_bar("1"),
             legend.line(f"where joints go if {joint} goes {far}", ramp(1.0)),
             legend.scale_bar(scale, canvas.shape),
         ]

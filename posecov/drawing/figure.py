@@ -37,7 +37,7 @@ class Figure:
     def of(cls, pose: Pose, masses: Sequence[float], scale: float, shape: Sequence[int]) -> "Figure":
         """A pose in pixels of a picture, on a canvas of this shape with ``scale`` pixels per pixel of it."""
         points = shapes.on_canvas(pose.keypoints, scale)
-        nested = [[outlines_of(pose, name, mass, scale) for name in pose.names] for mass in sorted({*masses}, reverse=True)]
+        nested = [outlines_of(pose, mass, scale) for mass in sorted({*masses}, reverse=True)]
         inside = ~outside(points, shape[1], shape[0])
         # Only what can be seen sets the width: one joint far outside must not make the limbs thick.
         seen = np.clip(points, 0, np.array([shape[1], shape[0]]) - 1)
@@ -50,14 +50,18 @@ class Figure:
         return side_of(self.pose.skeleton, [self.pose.names[joint] for joint in joints])
 
 
-def outlines_of(pose: Pose, joint: str, mass: float, scale: float) -> list[np.ndarray]:
-    """`Pose.region` in pixels of the canvas, an ellipse with as many vertices as its size asks for."""
-    if pose.components is not None or joint in pose.known:
-        return [shapes.on_canvas(part, scale) for part in pose.region(joint, mass, lines=regions.COARSE_LINES)]
-    centre, axes, angle = pose.ellipse(joint, mass)
-    # A chord over an n-th of a turn strays by a (1 - cos(pi / n)), about a pi^2 / (2 n^2).
-    vertices = int(np.clip(np.pi * np.sqrt(axes[0] * scale / (2 * _STRAY)), 48, 4096))
-    return [shapes.on_canvas(regions.ellipse_outline(centre, axes, angle, vertices), scale)]
+def outlines_of(pose: Pose, mass: float, scale: float) -> list[list[np.ndarray]]:
+    """`Pose.region` of every joint in pixels of the canvas, an ellipse with as many vertices as its size asks for."""
+    if pose.components is not None:
+        parts = [pose.region(name, mass, lines=regions.COARSE_LINES) for name in pose.names]
+        return [[shapes.on_canvas(part, scale) for part in outlines] for outlines in parts]
+    found: list[list[np.ndarray]] = []
+    for name, centre, axes, angle in zip(pose.names, pose.keypoints, *pose.ellipses(mass), strict=True):
+        # A chord over an n-th of a turn strays by a (1 - cos(pi / n)), about a pi^2 / (2 n^2).
+        vertices = int(np.clip(np.pi * np.sqrt(axes[0] * scale / (2 * _STRAY)), 48, 4096))
+        outline = regions.ellipse_outline(centre.astype(np.float64), axes, float(angle), vertices)
+        found.append([] if name in pose.known else [shapes.on_canvas(outline, scale)])
+    return found
 
 
 def draw_regions(canvas: np.ndarray, figure: Figure) -> None:

@@ -38,8 +38,7 @@ def draw_poses(
         clicks: by person, the joint to click, which gets a ring.
         numbers: of the people, written above each one's highest joint.
         legend: say in a corner what is drawn.
-        spare: leave ``image`` as it is. If not, it is drawn on itself where it need not be enlarged: copying a frame of a film
-            takes a third as long as drawing.
+        spare: leave ``image`` as it is. If not, it is drawn on itself where it need not be enlarged.
 
     Returns:
         (H', W', 3) uint8, BGR, H' / W' as H / W to rounding.

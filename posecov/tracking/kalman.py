@@ -63,7 +63,7 @@ class Innovation:
     Attributes:
         residual: (D,) pixels.
         covariance: (D, D) predicted.
-        degrees_of_freedom: of the measurement's law.
+        degrees_of_freedom: of its law, the measurement's or those of the model's tails.
     """
 
     residual: np.ndarray
@@ -77,7 +77,7 @@ class Innovation:
 
     @property
     def negative_log_likelihood(self) -> float:
-        """Nats under the measurement's law."""
+        """Nats under its law."""
         scatter = law.scatter_from_covariance(self.covariance, self.degrees_of_freedom)
         return float(law.negative_log_likelihood(self.residual, scatter, self.degrees_of_freedom))
 
@@ -114,21 +114,26 @@ def start(measurement: Measurement, time_s: float, model: MotionModel) -> State:
 
 def predict(state: State, time_s: float, model: MotionModel, depths: np.ndarray) -> State:
     """The belief at a later time when nothing is seen until then; ``depths`` are the skeleton's `limb_depths` (J,)."""
-    dt, dimension = time_s - state.time_s, len(state.position)
-    transition = np.kron(model.transition(dt), np.eye(dimension))
-    noise = model.noise(dt, person_size(state.position), depths)
-    return State(time_s, transition @ state.mean, transition @ state.covariance @ transition.T + noise)
+    dt = time_s - state.time_s
+    transition, noise = model.transition(dt), model.noise(dt, person_size(state.position), depths)
+    mean = (transition @ state.mean.reshape(3, -1)).reshape(-1)
+    # The same for every coordinate: kron(F, 1) P kron(F, 1)^T.
+    rows = (transition @ state.covariance.reshape(3, -1)).reshape(len(mean), 3, -1)
+    return State(time_s, mean, (transition @ rows).reshape(noise.shape) + noise)
 
 
-def update(predicted: State, measurement: Measurement) -> tuple[State, Innovation]:
-    """The belief once a measurement is known, gross errors of single joints weighed down (`gross_error_covariance`)."""
+def update(predicted: State, measurement: Measurement, tails: float = math.inf) -> tuple[State, Innovation]:
+    """The belief once a measurement is known, gross errors of single joints weighed down (`gross_error_covariance`).
+
+    ``tails`` are those of the `MotionModel`, which only the innovation's law knows.
+    """
     dimension = len(measurement.values)
     observe = np.concatenate([np.eye(dimension), np.zeros((dimension, dimension)), error_root(measurement.covariance)], axis=1)
     residual = measurement.values - observe @ predicted.mean
     carried = predicted.covariance @ observe.T
     spread = observe @ carried
     spread = (spread + spread.T) / 2
-    innovation = Innovation(residual, spread, measurement.degrees_of_freedom)
+    innovation = Innovation(residual, spread, min(measurement.degrees_of_freedom, tails))
     gross = gross_error_covariance(residual, spread, measurement)
     gain = np.linalg.solve(spread + gross, carried.T).T
     # Joseph's form, a sum of covariances: what is subtracted from a large one would not stay one.
@@ -216,7 +221,7 @@ class KalmanFilter:
         if pose is None:
             return Step(predicted, predicted)
         measurement = likeliest(pose, predicted.position, predicted.position_covariance)
-        state, innovation = update(predicted, measurement)
+        state, innovation = update(predicted, measurement, self.model.tails)
         return Step(self._relabelled(state, pose, measurement.component), predicted, innovation, measurement.component)
 
     def _relabelled(self, state: State, pose: Pose, component: int) -> State:

@@ -39,7 +39,7 @@ def component_of(pose: Pose, component: int = 0) -> Measurement:
         fixed = coordinates.rows([pose.skeleton.index(name) for name in pose.known])
         covariance[fixed, fixed] = SAME_PIXEL**2
         return Measurement(coordinates.flatten(pose.keypoints.astype(np.float64)), covariance, nu)
-    covariance = law.covariance_from_scatter(pose.components.scatters[component], nu)
+    covariance = law.covariance_from_scatter(pose.components.scatter_of(component), nu)
     return Measurement(pose.components.means[component], covariance, nu, component)
 
 

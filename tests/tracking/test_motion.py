@@ -92,6 +92,7 @@ def test_a_size_is_the_longer_side_and_never_0():
         ({"shared": 1.0}, r"shared .* \[0, 1\)"),
         ({"error_time_s": -0.1}, "error_time_s .* not negative"),
         ({"fading_s": math.nan}, "fading_s .* positive"),
+        ({"tails": 2.0}, "tails .* more than 2"),
     ],
 )
 def test_wrong_sizes_are_refused(wrong, said):

@@ -115,7 +115,7 @@ def test_who_was_lost_for_a_moment_is_the_same_and_for_long_is_somebody_new(sear
 
 def test_who_has_gone_is_shown_for_a_moment_but_not_with_ellipses_that_say_nothing(searching):
     (sure,) = searching(frame_of(0, right=False), [box_around(POINTS)])
-    for share, least, most in ((0.3, 15, 15), (0.9, 1, 12)):
+    for share, least, most in ((0.2, 12, 15), (0.9, 1, 11)):
         tracks = Tracks(searching.metadata.skeleton, live=True)
         widest = Tracker(searching.metadata.skeleton).widest
         pose = replace(sure, covariance=sure.covariance * (share * widest / uncertainty(sure)) ** 2)

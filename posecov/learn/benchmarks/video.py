@@ -55,7 +55,8 @@ def measure(weights: Path, film: Path | None = None, frames: int = 300, threads:
     run = estimator.model.outputs
 
     def counted(crops: np.ndarray, *rest: Any) -> dict[str, np.ndarray]:
-        batches.append(len(crops))
+        if len(crops):
+            batches.append(len(crops))
         return run(crops, *rest)
 
     class Clocked(Tracks):
