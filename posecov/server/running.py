@@ -3,6 +3,7 @@
 import math
 import signal
 import socket
+import sys
 from collections.abc import Callable
 
 import uvicorn
@@ -16,6 +17,8 @@ from posecov.server.protocol import protocol_with
 _BACKLOG = 64  # Connections that wait to be taken, and how many are taken before one that is too many can be closed.
 _KEEP_ALIVE_SECONDS = 15
 _SPARE_HANDLES = 512  # Beside those of connections that are served or told that they are too many.
+# Seconds that a thread may keep Python's lock while others wait: 0.005 is usual, but a request has many short turns.
+_TURN = 0.001
 _MAX_HEADER = 16_384  # Bytes, of a request's line and headers together.
 
 
@@ -68,6 +71,7 @@ def run(app: ASGIApp, host: str, port: int, limits: Limits, ready: Callable[[str
         PosecovError: the port cannot be used.
     """
     server, listener = prepare(app, host, port, limits)
+    sys.setswitchinterval(_TURN)
     _make_room(2 * limits.max_connections + _SPARE_HANDLES)
 
     def stop(*_: object) -> None:

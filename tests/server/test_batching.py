@@ -1,5 +1,8 @@
 """Crops of several threads in one call of the network."""
 
+import asyncio
+import os
+import sys
 import threading
 
 import numpy as np
@@ -7,6 +10,8 @@ import pytest
 
 from posecov.model import BATCH, PoseModel
 from posecov.server.batching import STOP, Abandoned, BatchedModel
+from posecov.server.limits import Limits
+from posecov.server.workers import Workers
 
 
 @pytest.fixture
@@ -154,3 +159,20 @@ def test_closing_finishes_what_was_ordered(estimator, crops, monkeypatch):
     assert (len(one[0]["keypoints"]), len(two[0]["keypoints"])) == (1, 2)
     with pytest.raises(Abandoned):
         model.outputs(crops[:1])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="priorities of threads")
+def test_threads_of_pictures_give_way_to_the_network():
+    def niceness():
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    async def at_work():
+        workers = Workers(Limits())
+        try:
+            return await workers.run(niceness)
+        finally:
+            workers.close()
+
+    here = niceness()
+    assert asyncio.run(at_work()) > here
+    assert niceness() == here
