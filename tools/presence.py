@@ -72,6 +72,8 @@ def main(options: Options) -> None:
     for target in (options.out, options.json):
         if target is not None:
             prepare_folder(target.parent)
+    if options.scenes is not None and not options.scenes.is_dir():
+        raise PosecovError(f"{options.scenes}: no such folder; give one with pictures without people")
     root = options.data_root or os.environ.get("POSECOV_DATA", "")
     if not root:
         raise PosecovError("no data: give --data-root or set POSECOV_DATA; it holds one folder per data set (lsp, lspet, coco)")

@@ -83,7 +83,7 @@ def train(features: np.ndarray, present: np.ndarray, weight: np.ndarray, setting
             optimiser.step()
             schedule.step()
     weights = [part.detach().double().numpy().copy() for part in (first.weight.T, first.bias, second.weight[0])]
-    return Judge(mean, scale, weights[0], weights[1], weights[2], float(second.bias))
+    return Judge(mean, scale, weights[0], weights[1], weights[2], float(second.bias.detach()))
 
 
 def fit_logistic(logits: np.ndarray, present: np.ndarray, weight: np.ndarray) -> tuple[float, float]:

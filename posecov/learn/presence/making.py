@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import expit
 from scipy.stats import rankdata
 
 from posecov import search
@@ -127,6 +128,9 @@ def add_presence(path: Path, job: Job, look: Progress = iter) -> tuple[bytes, di
     eye = Eye(with_features(model, str(path)))
     rows = collect(eye, job, look)
     held = candidates(eye, job, look)
+    found = [one for one in held if one.somebody and one.right.any()]
+    if not found or all(one.somebody for one in held):
+        raise PosecovError(f"{path}: the search ends up at none of the held people, or nowhere in the scenes without people")
     judge, figures = learn(rows, held, job)
     facts = {"scenes": len(job.scenes), "crops": len(rows.present), "prior": 0.5}
     return with_judge(model, judge, facts, str(path)).SerializeToString(), figures
@@ -223,11 +227,11 @@ def learn(rows: Rows, held: Sequence[Candidates], job: Job) -> tuple[Judge, dict
     probability = np.empty(len(held))
     for fold in range(FOLDS):
         slope, offset = fit_logistic(top[folds != fold], there[folds != fold], share[folds != fold])
-        probability[folds == fold] = 1 / (1 + np.exp(-slope * top[folds == fold] - offset))
+        probability[folds == fold] = expit(slope * top[folds == fold] + offset)
     old_best = [int(np.argmax(one.consistency)) for one in held]
     old = np.array([one.consistency[index] for one, index in zip(held, old_best, strict=True)])
     old_there = np.array([one.right[index] for one, index in zip(held, old_best, strict=True)])
-    old_probability = 1 / (1 + np.exp(-SLOPE * (old - EVEN)))
+    old_probability = expit(SLOPE * (old - EVEN))
     right = np.concatenate([one.right for one in held])
     figures = {
         "crops": len(rows.present),
@@ -279,7 +283,7 @@ def _weights(rows: Rows) -> np.ndarray:
 
 def _halves(held: Sequence[Candidates]) -> np.ndarray:
     """Weights (N,) under which every other picture has a person."""
-    somebody = np.array([one.somebody for one in held])
+    somebody = np.array([one.somebody for one in held], dtype=bool)
     return np.where(somebody, 0.5 / max(somebody.sum(), 1), 0.5 / max((~somebody).sum(), 1))
 
 
