@@ -5,8 +5,10 @@
 One person: LSP's test pictures, each somewhere on a scene without people three times its size (COCO's, enlarged), and COCO's
 pictures with one labelled person; correct joints (PCK@0.2) of the search over those with boxes. Nobody: COCO's pictures without
 people. Several: COCO's pictures whose people are all labelled; by the share of the picture's shorter side that they fill.
-`--validation` takes LSP training people that have trained nothing instead, for choices, and also tells how the probability that
-somebody is there should follow from the consistency. Exit code 2 and one line when data is missing.
+How well calibrated the probability is that somebody is there: LSP's pictures and those without people, each half of all.
+`--validation` takes LSP training people that have trained nothing instead, for choices, and for a model without the output
+`presence` also tells how the probability should follow from the consistency. Beware: COCO's training pictures have taught
+models with that output (tools/presence.py gives figures of held-out ones). Exit code 2 and one line when data is missing.
 """
 
 import logging
@@ -84,6 +86,9 @@ def main(options: Options) -> None:
     several = searching.search_several(estimator, watched(crowd, "COCO, several"), MOST)
     size = np.concatenate([s.boxes[:, 2:].max(axis=1) / min(s.image.shape[:2]) for s in crowd]) if crowd else np.zeros(0)
     hits = np.concatenate([found for found, _ in several]) if several else np.zeros(0, bool)
+    probability = np.concatenate([one.probability, nobody_there])
+    there = np.concatenate([one.placed, np.zeros(len(nobody_there), dtype=bool)])
+    share = searching.even_weights(np.arange(len(there)) < len(one.placed))
     report: dict[str, Any] = {
         "model": estimator.metadata.name,
         "lsp": one_person(one),
@@ -100,7 +105,11 @@ def main(options: Options) -> None:
             "places_without_a_labelled_person": sum(extra for _, extra in several),
         },
     }
-    if options.validation:
+    report["calibration"] = {
+        "log_loss": searching.log_loss(probability, there, share),
+        "reliability": searching.reliability(probability, there, share),
+    }
+    if options.validation and not estimator.model.tells_presence:
         even, slope = searching.fit_probability(one.probability, nobody_there, search.EVEN, search.SLOPE)
         report["probability"] = {"even": even, "slope": slope}
     for name, figures in report.items():

@@ -1,6 +1,5 @@
 """From an exported model to the same model with a judge: looked through, learned, calibrated, measured on others."""
 
-import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,10 +7,10 @@ from typing import Any
 
 import numpy as np
 from scipy.special import expit
-from scipy.stats import rankdata
 
 from posecov import search
 from posecov.errors import PosecovError
+from posecov.evaluation import searching
 from posecov.images import read_image
 from posecov.learn.augment import generator
 from posecov.learn.datasets import Record
@@ -29,9 +28,7 @@ FOLDS = 3
 FACTOR = 3.0
 """Side of a scene over that of the held person's picture on it."""
 
-_SAME = 0.5  # Intersection over union from which a place that was found is the person's.
 _VIEWS = 5  # Of every scene to judge by, the first the whole.
-_BINS = (0.0, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 1.0)
 
 Progress = Callable[[Sequence[int]], Iterable[int]]
 """Wraps a long loop's steps."""
@@ -193,7 +190,7 @@ def candidates(eye: Eye, job: Job, look: Progress = iter) -> list[Candidates]:
             continue
         right = np.zeros(len(boxes), dtype=bool)
         for person in place.people:
-            right |= overlap(boxes, person) >= _SAME
+            right |= overlap(boxes, person) >= searching.SAME
         found.append(
             Candidates(
                 scene % FOLDS,
@@ -222,7 +219,7 @@ def learn(rows: Rows, held: Sequence[Candidates], job: Job) -> tuple[Judge, dict
     best = [int(np.argmax(values)) for values in logits]
     top = np.array([values[index] for values, index in zip(logits, best, strict=True)])
     there = np.array([one.right[index] for one, index in zip(held, best, strict=True)])
-    share = _halves(held)
+    share = searching.even_weights(np.array([one.somebody for one in held], dtype=bool))
     folds = np.array([one.fold for one in held])
     probability = np.empty(len(held))
     for fold in range(FOLDS):
@@ -241,53 +238,22 @@ def learn(rows: Rows, held: Sequence[Candidates], job: Job) -> tuple[Judge, dict
         },
         "candidates": {"right": int(right.sum()), "wrong": int((~right).sum())},
         "area_under_roc": {
-            "presence": area_under_roc(np.concatenate(logits), right),
-            "consistency": area_under_roc(np.concatenate([one.consistency for one in held]), right),
+            "presence": searching.area_under_roc(np.concatenate(logits), right),
+            "consistency": searching.area_under_roc(np.concatenate([one.consistency for one in held]), right),
         },
         "log_loss_of_the_best": {
-            "presence": _log_loss(probability, there, share),
-            "consistency": _log_loss(old_probability, old_there, share),
+            "presence": searching.log_loss(probability, there, share),
+            "consistency": searching.log_loss(old_probability, old_there, share),
         },
         "reliability": {
-            "presence": reliability(probability, there, share),
-            "consistency": reliability(old_probability, old_there, share),
+            "presence": searching.reliability(probability, there, share),
+            "consistency": searching.reliability(old_probability, old_there, share),
         },
     }
     return fit(np.ones(len(rows.present), bool)).calibrated(*fit_logistic(top, there, share)), figures
-
-
-def area_under_roc(score: np.ndarray, positive: np.ndarray) -> float:
-    """Share of pairs of a positive and a negative in which the positive's score is the higher one."""
-    count, others = int(positive.sum()), int((~positive).sum())
-    if not count or not others:
-        return float("nan")
-    return float((rankdata(score)[positive].sum() - count * (count + 1) / 2) / (count * others))
-
-
-def reliability(probability: np.ndarray, there: np.ndarray, weight: np.ndarray) -> list[dict[str, float]]:
-    """By ranges of the probability: how many pictures, mean probability and share of those with a person, both weighted."""
-    table = []
-    for low, high in itertools.pairwise(_BINS):
-        chosen = (probability >= low) & ((probability < high) | (high == 1))
-        if chosen.any():
-            mean, share = (float(np.average(values[chosen], weights=weight[chosen])) for values in (probability, there))
-            table.append({"from": low, "to": high, "pictures": int(chosen.sum()), "probability": mean, "share": share})
-    return table
 
 
 def _weights(rows: Rows) -> np.ndarray:
     """Crops with and without somebody count the same in all."""
     share = rows.present.mean()
     return np.where(rows.present > 0.5, 0.5 / share, 0.5 / (1 - share))
-
-
-def _halves(held: Sequence[Candidates]) -> np.ndarray:
-    """Weights (N,) under which every other picture has a person."""
-    somebody = np.array([one.somebody for one in held], dtype=bool)
-    return np.where(somebody, 0.5 / max(somebody.sum(), 1), 0.5 / max((~somebody).sum(), 1))
-
-
-def _log_loss(probability: np.ndarray, there: np.ndarray, weight: np.ndarray) -> float:
-    """Nats a picture."""
-    chosen = np.clip(np.where(there, probability, 1 - probability), 1e-9, 1)
-    return float(-(weight * np.log(chosen)).sum() / weight.sum())

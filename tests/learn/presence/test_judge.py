@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from posecov.learn.presence.judge import CLIP, Judge, Settings, fit_logistic, train
-from posecov.learn.presence.making import area_under_roc, reliability
 
 
 def test_it_learns_what_no_line_divides_and_knows_a_useless_feature():
@@ -50,18 +49,3 @@ def test_calibration_finds_the_curve_that_made_the_answers_at_even_odds():
     judge = Judge(np.zeros(1), np.ones(1), np.ones((1, 1)), np.zeros(1), np.ones(1), 0.2)
     features = np.array([[0.3], [2.0]])
     np.testing.assert_allclose(judge.calibrated(0.5, -1).logits(features), 0.5 * judge.logits(features) - 1)
-
-
-def test_area_under_roc_is_the_share_of_pairs_in_order():
-    score = np.array([0.1, 0.4, 0.35, 0.8, 0.8])
-    positive = np.array([False, False, True, True, False])
-    # (0.35 over 0.1), (0.8 over 0.1 and 0.4), half of (0.8, 0.8): 3.5 of 6.
-    assert area_under_roc(score, positive) == pytest.approx(3.5 / 6)
-    assert np.isnan(area_under_roc(score, np.ones(5, bool)))
-
-
-def test_reliability_weighs_pictures():
-    table = reliability(np.array([0.1, 0.15, 1.0]), np.array([False, True, True]), np.array([3.0, 1.0, 1.0]))
-    assert [(row["from"], row["pictures"]) for row in table] == [(0.05, 2), (0.95, 1)]
-    assert table[0]["share"] == pytest.approx(0.25)
-    assert table[0]["probability"] == pytest.approx((0.3 + 0.15) / 4)
