@@ -28,7 +28,7 @@ FOLDS = 3
 FACTOR = 3.0
 """Side of a scene over that of the held person's picture on it."""
 
-_VIEWS = 5  # Of every scene to judge by, the first the whole.
+_VIEWS = 4  # Of every scene to judge by, the first the whole.
 
 Progress = Callable[[Sequence[int]], Iterable[int]]
 """Wraps a long loop's steps."""
@@ -52,9 +52,9 @@ class Job:
     training: Sequence[Record]
     held: Sequence[Record]
     scenes: Sequence[Path]
-    found: int = 480
-    empty: int = 192
-    boxed: int = 2400
+    found: int = 300
+    empty: int = 120
+    boxed: int = 1000
     settings: Settings = field(default_factory=Settings)
     seed: int = 0
 
