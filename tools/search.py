@@ -7,8 +7,8 @@ pictures with one labelled person; correct joints (PCK@0.2) of the search over t
 people. Several: COCO's pictures whose people are all labelled; by the share of the picture's shorter side that they fill.
 How well calibrated the probability is that somebody is there: LSP's pictures and those without people, each half of all.
 `--validation` takes LSP training people that have trained nothing instead, for choices, and for a model without the output
-`presence` also tells how the probability should follow from the consistency. Beware: COCO's training pictures have taught
-models with that output (tools/presence.py gives figures of held-out ones). Exit code 2 and one line when data is missing.
+`presence` also tells how the probability should follow from the consistency. tools/presence.py gives validation figures of
+judges that have not seen the scenes. Exit code 2 and one line when data is missing.
 """
 
 import logging
@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tyro
@@ -48,6 +48,8 @@ class Options:
     """Only every so manieth of LSP's pictures."""
     validation: bool = False
     """LSP's 500 validation people instead of its test pictures, and COCO's training pictures alone."""
+    parts: tuple[Literal["coco", "coco-val"], ...] = ("coco", "coco-val")
+    """Of COCO. Its training pictures have taught models with the output presence, so that coco-val alone is the fair test."""
     seed: int = 0
     """Of backgrounds and places."""
     threads: int | None = None
@@ -64,7 +66,7 @@ def main(options: Options) -> None:
         prepare_folder(options.json.parent)
     estimator = PoseEstimator(options.weights, threads=options.threads)
     skeleton, root = estimator.metadata.skeleton, options.data_root
-    parts = ["coco"] if options.validation else list(PARTS)
+    parts = ["coco"] if options.validation else options.parts
     empty: list[Path] = []
     people: dict[Path, list] = {}
     for part in parts:
