@@ -33,11 +33,11 @@ BRIDGE = 0.5
 MOST = 8
 """People that the search finds, at most."""
 
-_LOST = (0.3, 0.05)
+_LOST = (0.3, 0.02)
 """Consistency, and presence where the model tells it, below which a person is given up: less than it takes to be found, so that
 a hard moment is survived."""
 
-_FURTHER = (0.45, 0.3)
+_FURTHER = (0.45, 0.1)
 """The same for a further person, found by the search while others were grey, once they are not."""
 
 _SAME = 0.5  # Intersection over union from which two boxes are of one person.

@@ -55,7 +55,7 @@ class Settings:
     dropout: float = 0.4
     decay: float = 0.05
     rate: float = 1e-3
-    epochs: int = 12
+    epochs: int = 8
     batch: int = 256
 
 

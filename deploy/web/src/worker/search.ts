@@ -32,7 +32,7 @@ const LARGER = 0.25;
 const SHIFT = 0.1;
 
 // The same below which somebody who is followed is given up (posecov/video/people.py).
-const LOST = 0.05;
+const LOST = 0.02;
 const LOST_CONSISTENCY = 0.3;
 
 /** The box of the person in whom the model believes most, or null. */
