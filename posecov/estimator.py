@@ -91,7 +91,7 @@ class PoseEstimator:
         Args:
             image: as for a call.
             most: how many at most.
-            least: probability from which a person is believed; None takes `search.LEAST`.
+            least: probability from which a person is believed; None takes what `search` takes.
 
         Returns:
             Their boxes, each with the probability that somebody is there; the best first, an empty list when nobody is.

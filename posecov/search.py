@@ -33,8 +33,9 @@ Predict = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray] | Seen]
 WINDOWS = 24
 """Windows of the first look, at most."""
 
-LEAST = 0.12
-"""Probability from which a person is believed, low since pictures are rarely shown where nobody is."""
+LEAST, LEAST_CONSISTENT = 0.2, 0.12
+"""Probability from which a person is believed, low since pictures are rarely shown where nobody is: of a model that tells the
+presence, and of one that does not."""
 
 _KEPT = 6  # Candidates followed after the first look.
 _ROUNDS = 4
@@ -77,7 +78,7 @@ def find_people(
         height: of the picture in pixels.
         padding: of the crops that ``predict`` makes (`geometry.crop_map`), so that a window's crop is the window.
         most: how many people at most.
-        least: probability from which a person is believed; None takes `LEAST`.
+        least: probability from which a person is believed; None takes `LEAST` or `LEAST_CONSISTENT`.
 
     Returns:
         The `Found`, the best first; an empty list when nobody is believed.
@@ -88,10 +89,10 @@ def find_people(
     seen = Seen(*predict(boxes))
     if seen.presence is None:
         belief = _consistency(predict, boxes, seen)
-        probability = 1 / (1 + np.exp(-SLOPE * (belief - EVEN)))
+        probability, usual = 1 / (1 + np.exp(-SLOPE * (belief - EVEN))), LEAST_CONSISTENT
     else:
-        belief = probability = seen.presence
-    least = LEAST if least is None else least
+        belief, probability, usual = seen.presence, seen.presence, LEAST
+    least = usual if least is None else least
     kept: list[Found] = []
     for index in np.argsort(-belief * np.minimum(boxes[:, 2:].max(axis=1) / min(width, height), 1) ** _LARGER, kind="stable"):
         box = boxes[index]

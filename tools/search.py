@@ -83,7 +83,8 @@ def main(options: Options) -> None:
     alone = [scene_of(read_image(p), r, skeleton) for p, r in whole.items() if len(r) == 1]
     coco = searching.search_one(estimator, watched([scene for scene in alone if np.isfinite(scene.scale[0])], "COCO, one"))
     nobody_there = searching.search_nobody(estimator, watched(empty, "COCO, nobody"))
-    invented = [file.name for file, probability in zip(empty, nobody_there, strict=True) if probability >= search.LEAST]
+    least = search.LEAST if estimator.model.tells_presence else search.LEAST_CONSISTENT
+    invented = [file.name for file, probability in zip(empty, nobody_there, strict=True) if probability >= least]
     crowd = [scene_of(read_image(p), r, skeleton) for p, r in whole.items() if len(r) > 1]
     several = searching.search_several(estimator, watched(crowd, "COCO, several"), MOST)
     size = np.concatenate([s.boxes[:, 2:].max(axis=1) / min(s.image.shape[:2]) for s in crowd]) if crowd else np.zeros(0)

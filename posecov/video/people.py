@@ -33,7 +33,7 @@ BRIDGE = 0.5
 MOST = 8
 """People that the search finds, at most."""
 
-_LOST = (0.3, 0.02)
+_LOST = (0.3, 0.03)
 """Consistency, and presence where the model tells it, below which a person is given up: less than it takes to be found, so that
 a hard moment is survived."""
 

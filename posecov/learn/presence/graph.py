@@ -12,7 +12,7 @@ import onnx
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from posecov.errors import PosecovError
-from posecov.learn.presence.judge import CLIP, Judge
+from posecov.learn.presence.judge import CLIP, FLOOR, Judge
 from posecov.learn.variants.graph import metadata_of, take_apart
 from posecov.metadata import KEY
 from posecov.model import PRESENCE
@@ -89,6 +89,8 @@ def with_judge(model: ModelProto, judge: Judge, facts: dict | None = None, sourc
         "first_bias": judge.first_bias,
         "second": judge.second[:, None],
         "second_bias": np.array([judge.second_bias]),
+        "width": np.float32(1 - 2 * FLOOR),
+        "floor": np.float32(FLOOR),
         "flat": np.array([-1]),
     }
     chain = [
@@ -99,6 +101,8 @@ def with_judge(model: ModelProto, judge: Judge, facts: dict | None = None, sourc
         ("Relu",),
         ("Gemm", "second", "second_bias"),
         ("Sigmoid",),
+        ("Mul", "width"),
+        ("Add", "floor"),
         ("Reshape", "flat"),
     ]
     nodes, last = [], FEATURES

@@ -12,6 +12,10 @@ CLIP = 6.0
 """Features are believed up to so many standard deviations from their mean."""
 
 
+FLOOR = 0.01
+"""No probability is closer to 0 or 1: a few hundred held pictures cannot tell more, and some people look like nobody else."""
+
+
 @dataclass(frozen=True)
 class Judge:
     """Standardised and clipped features, one hidden layer, a logit.
@@ -33,6 +37,10 @@ class Judge:
         x = np.clip((features - self.mean) / self.scale, -CLIP, CLIP)
         return np.maximum(x @ self.first + self.first_bias, 0) @ self.second + self.second_bias
 
+    def probability(self, features: np.ndarray) -> np.ndarray:
+        """(N,) of features (N, F)."""
+        return probability_of(self.logits(features))
+
     def calibrated(self, slope: float, offset: float) -> "Judge":
         """The judge whose logits are ``slope`` times these plus ``offset``."""
         return replace(self, second=slope * self.second, second_bias=slope * self.second_bias + offset)
@@ -43,7 +51,8 @@ class Settings:
     """How a judge learns.
 
     Attributes:
-        hidden: units.
+        members: networks that learn by themselves and are averaged, which makes one wider network.
+        hidden: units of each.
         dropout: share of the hidden units, and half that share of the features, that are left out in a step.
         decay: of AdamW.
         rate: of AdamW at the start; it falls to 0 along a cosine.
@@ -51,8 +60,9 @@ class Settings:
         batch: rows of a step.
     """
 
+    members: int = 3
     hidden: int = 64
-    dropout: float = 0.4
+    dropout: float = 0.6
     decay: float = 0.05
     rate: float = 1e-3
     epochs: int = 8
@@ -67,12 +77,19 @@ def train(features: np.ndarray, present: np.ndarray, weight: np.ndarray, setting
         settings: how. seed: of start, order and dropout.
     """
     mean, scale = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-4)
+    x = torch.from_numpy(np.clip((features - mean) / scale, -CLIP, CLIP).astype(np.float32))
+    y, w = (torch.from_numpy(np.asarray(values, dtype=np.float32)) for values in (present, weight / weight.mean()))
+    members = [_member(x, y, w, settings, seed + number) for number in range(settings.members)]
+    first, first_bias, second = (np.concatenate([member[part] for member in members], axis=-1) for part in range(3))
+    return Judge(mean, scale, first, first_bias, second / len(members), float(np.mean([member[3] for member in members])))
+
+
+def _member(x: torch.Tensor, y: torch.Tensor, w: torch.Tensor, settings: Settings, seed: int) -> list[np.ndarray]:
+    """Weights (F, H), (H,), (H,) and () of one network."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        first, second = nn.Linear(features.shape[1], settings.hidden), nn.Linear(settings.hidden, 1)
+        first, second = nn.Linear(x.shape[1], settings.hidden), nn.Linear(settings.hidden, 1)
         network = nn.Sequential(nn.Dropout(settings.dropout / 2), first, nn.ReLU(), nn.Dropout(settings.dropout), second)
-        x = torch.from_numpy(np.clip((features - mean) / scale, -CLIP, CLIP).astype(np.float32))
-        y, w = (torch.from_numpy(np.asarray(values, dtype=np.float32)) for values in (present, weight / weight.mean()))
         optimiser = torch.optim.AdamW(network.parameters(), lr=settings.rate, weight_decay=settings.decay)
         steps = settings.epochs * -(-len(x) // settings.batch)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(steps, 1))
@@ -82,16 +99,21 @@ def train(features: np.ndarray, present: np.ndarray, weight: np.ndarray, setting
             loss.backward()
             optimiser.step()
             schedule.step()
-    weights = [part.detach().double().numpy().copy() for part in (first.weight.T, first.bias, second.weight[0])]
-    return Judge(mean, scale, weights[0], weights[1], weights[2], float(second.bias.detach()))
+    parts = (first.weight.T, first.bias, second.weight[0], second.bias[0])
+    return [part.detach().double().numpy().copy() for part in parts]
+
+
+def probability_of(logits: np.ndarray) -> np.ndarray:
+    """The logistic curve between `FLOOR` and 1 - `FLOOR`."""
+    return FLOOR + (1 - 2 * FLOOR) * scipy.special.expit(logits)
 
 
 def fit_logistic(logits: np.ndarray, present: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
-    """Slope and offset under which logits are likeliest, weighted."""
-    sign = np.where(present > 0.5, -1.0, 1.0)
+    """Slope and offset of the logits (N,) under which answers (N,) are likeliest by `probability_of`, weighted."""
 
     def loss(w: np.ndarray) -> float:
-        return float((weight * np.logaddexp(0, sign * (np.exp(w[0]) * logits + w[1]))).sum() / weight.sum())
+        probability = probability_of(np.exp(w[0]) * logits + w[1])
+        return float(-np.average(np.log(np.where(present > 0.5, probability, 1 - probability)), weights=weight))
 
     slope, offset = scipy.optimize.minimize(loss, np.zeros(2), method="Nelder-Mead").x
     return float(np.exp(slope)), float(offset)

@@ -16,7 +16,7 @@ from posecov.learn.augment import generator
 from posecov.learn.datasets import Record
 from posecov.learn.presence import places
 from posecov.learn.presence.graph import with_features, with_judge
-from posecov.learn.presence.judge import Judge, Settings, fit_logistic, train
+from posecov.learn.presence.judge import Judge, Settings, fit_logistic, probability_of, train
 from posecov.learn.presence.looking import Eye, Recorder
 from posecov.learn.presence.places import Place
 from posecov.learn.variants.graph import read_model
@@ -224,7 +224,7 @@ def learn(rows: Rows, held: Sequence[Candidates], job: Job) -> tuple[Judge, dict
     probability = np.empty(len(held))
     for fold in range(FOLDS):
         slope, offset = fit_logistic(top[folds != fold], there[folds != fold], share[folds != fold])
-        probability[folds == fold] = expit(slope * top[folds == fold] + offset)
+        probability[folds == fold] = probability_of(slope * top[folds == fold] + offset)
     old_best = [int(np.argmax(one.consistency)) for one in held]
     old = np.array([one.consistency[index] for one, index in zip(held, old_best, strict=True)])
     old_there = np.array([one.right[index] for one, index in zip(held, old_best, strict=True)])

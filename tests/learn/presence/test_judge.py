@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from posecov.learn.presence.judge import CLIP, Judge, Settings, fit_logistic, train
+from posecov.learn.presence.judge import CLIP, FLOOR, Judge, Settings, fit_logistic, probability_of, train
 
 
 def test_it_learns_what_no_line_divides_and_knows_a_useless_feature():
@@ -43,9 +43,22 @@ def test_far_out_is_as_far_as_it_is_believed():
 def test_calibration_finds_the_curve_that_made_the_answers_at_even_odds():
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 2, 40_000)
-    present = rng.random(len(logits)) < 1 / (1 + np.exp(-(0.5 * logits - 1)))
+    present = rng.random(len(logits)) < probability_of(0.5 * logits - 1)
     slope, offset = fit_logistic(logits, present, np.ones(len(logits)))
     assert (slope, offset) == (pytest.approx(0.5, rel=0.05), pytest.approx(-1, abs=0.05))
     judge = Judge(np.zeros(1), np.ones(1), np.ones((1, 1)), np.zeros(1), np.ones(1), 0.2)
     features = np.array([[0.3], [2.0]])
     np.testing.assert_allclose(judge.calibrated(0.5, -1).logits(features), 0.5 * judge.logits(features) - 1)
+
+
+def test_nothing_is_certain():
+    np.testing.assert_allclose(probability_of(np.array([-1e3, 0.0, 1e3])), [FLOOR, 0.5, 1 - FLOOR])
+
+
+def test_members_are_averaged():
+    features = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
+    present, ones = (features[:, 0] > 0).astype(float), np.ones(60)
+    together = train(features, present, ones, Settings(members=2, epochs=2), seed=5)
+    alone = [train(features, present, ones, Settings(members=1, epochs=2), seed=seed) for seed in (5, 6)]
+    assert together.first.shape == (3, 128)
+    np.testing.assert_allclose(together.logits(features), np.mean([one.logits(features) for one in alone], axis=0))

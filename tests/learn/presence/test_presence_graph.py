@@ -83,7 +83,7 @@ def test_the_graph_says_what_the_judge_says_and_all_else_stays_bit_for_bit(path,
     assert set(found) == {*before, "presence"}
     for name, expected in before.items():
         np.testing.assert_array_equal(found[name], expected)
-    np.testing.assert_allclose(found["presence"], 1 / (1 + np.exp(-judge.logits(features))), atol=1e-5)
+    np.testing.assert_allclose(found["presence"], judge.probability(features), atol=1e-5)
     assert np.ptp(found["presence"]) > 0.01
 
 
@@ -91,7 +91,7 @@ def test_features_far_out_are_clipped(path, crops, judge, features, tmp_path):
     narrow = Judge(judge.mean + 100, judge.scale * 1e-3, judge.first, judge.first_bias, judge.second, 0.0)
     outputs = PoseModel(written(with_judge(read_model(path), narrow), tmp_path), threads=1).outputs(crops)
     clipped = Judge(np.full(COUNT, CLIP), np.ones(COUNT), judge.first, judge.first_bias, judge.second, 0.0)
-    expected = 1 / (1 + np.exp(-clipped.logits(np.zeros((1, COUNT)))))
+    expected = clipped.probability(np.zeros((1, COUNT)))
     np.testing.assert_allclose(outputs["presence"], np.repeat(expected, 5), atol=1e-5)
 
 

@@ -26,13 +26,13 @@ const SMALLEST = 0.15;
 const MARGIN = 0.05;
 const WIDEST = 0.1;
 // Presence, and consistency where a model does not tell the presence, from which somebody is believed.
-const LEAST = 0.12;
+const LEAST = 0.2;
 const LEAST_CONSISTENCY = 0.474;
 const LARGER = 0.25;
 const SHIFT = 0.1;
 
 // The same below which somebody who is followed is given up (posecov/video/people.py).
-const LOST = 0.02;
+const LOST = 0.03;
 const LOST_CONSISTENCY = 0.3;
 
 /** The box of the person in whom the model believes most, or null. */
