@@ -33,7 +33,7 @@ Predict = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray] | Seen]
 WINDOWS = 24
 """Windows of the first look, at most."""
 
-LEAST, LEAST_CONSISTENT = 0.2, 0.12
+LEAST, LEAST_CONSISTENT = 0.3, 0.12
 """Probability from which a person is believed, low since pictures are rarely shown where nobody is: of a model that tells the
 presence, and of one that does not."""
 

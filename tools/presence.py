@@ -49,6 +49,8 @@ class Options:
     """The same for scenes alone."""
     boxed: int = 1000
     """Pictures with people of which only crops near their boxes are looked at."""
+    beside: int = 120
+    """Searches in COCO's training pictures with people, where what lies beside all boxes shows nobody; none with --scenes."""
     seed: int = 0
     """Of everything."""
     json: Path | None = None
@@ -57,6 +59,7 @@ class Options:
 
 def main(options: Options) -> None:
     """Learn, write, print. Raises PosecovError."""
+    import numpy as np
     import torch
 
     from posecov.evaluation.searching import coco_scenes
@@ -67,7 +70,7 @@ def main(options: Options) -> None:
     from posecov.learn.variants.people import held_out
     from posecov.output import prepare_folder, write_json
 
-    for name in ("held", "every", "found", "empty", "boxed"):
+    for name in ("held", "every", "found", "empty", "boxed", "beside"):
         if getattr(options, name) < 1:
             raise PosecovError(f"--{name} {getattr(options, name)}: must be at least 1")
     for target in (options.out, options.json):
@@ -79,7 +82,14 @@ def main(options: Options) -> None:
     if not root:
         raise PosecovError("no data: give --data-root or set POSECOV_DATA; it holds one folder per data set (lsp, lspet, coco)")
     skeleton = metadata_of(read_model(options.model)).skeleton
-    scenes = coco_scenes(Path(root) / "coco", "train2017")[0] if options.scenes is None else list_images([options.scenes])
+    complete = []
+    if options.scenes is None:
+        scenes, peopled = coco_scenes(Path(root) / "coco", "train2017")
+        for path, people in sorted(peopled.items()):
+            boxes = np.array([[*person["bbox"], bool(person.get("iscrowd"))] for person in people])
+            complete.append((path, boxes[boxes[:, 4] == 0, :4], boxes[boxes[:, 4] == 1, :4]))
+    else:
+        scenes = list_images([options.scenes])
     training, held = held_out(options.dataset, Path(root), skeleton, options.held, options.seed)
     torch.set_num_threads(1)  # The judge is small.
     job = Job(training, held[:: options.every], sorted(scenes), options.found, options.empty, options.boxed, seed=options.seed)

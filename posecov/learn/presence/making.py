@@ -45,6 +45,8 @@ class Job:
         found: pictures of people, most of them on scenes, in which the search is let loose.
         empty: the same for scenes without people.
         boxed: pictures of people of which only crops near their boxes are looked at.
+        complete: pictures in which everybody has a box, with the boxes (N, 4) of people and those (M, 4) of groups.
+        beside: searches in parts of these.
         settings: of the judge.
         seed: of everything.
     """
@@ -55,6 +57,8 @@ class Job:
     found: int = 300
     empty: int = 120
     boxed: int = 1000
+    complete: Sequence[tuple[Path, np.ndarray, np.ndarray]] = ()
+    beside: int = 120
     settings: Settings = field(default_factory=Settings)
     seed: int = 0
 
@@ -68,7 +72,7 @@ class Rows:
         present: (N,) 1 or 0, `places.shown`.
         scene: (N,) fold of the scene, -1 without one.
         picture: (N,) fold of the people's picture, -1 without one.
-        source: (N,) 0 ``found``, 1 ``empty``, 2 ``boxed``, as in `Job`.
+        source: (N,) 0 ``found``, 1 ``empty``, 2 ``boxed``, 3 ``beside``, as in `Job`.
     """
 
     features: np.ndarray
@@ -144,12 +148,14 @@ def collect(eye: Eye, job: Job, look: Progress = iter) -> Rows:
         sets.setdefault(records[0].name.rsplit("/", 1)[0], []).append((number % FOLDS, records))
     groups = list(sets.values())
     found: dict[str, list[np.ndarray]] = {name: [] for name in ("features", "present", "scene", "picture", "source")}
-    for step in look(range(job.found + job.empty + job.boxed)):
-        rng = generator(job.seed, 0, step)
-        source = 0 if step < job.found else 1 if step < job.found + job.empty else 2
+    sources = np.repeat(np.arange(4), [job.found, job.empty, job.boxed, job.beside if job.complete else 0])
+    for step in look(range(len(sources))):
+        rng, source = generator(job.seed, 0, step), int(sources[step])
         scene, picture = int(rng.integers(len(job.scenes))), -1
         if source == 1:
             place = places.scene_alone(job.scenes[scene], rng)
+        elif source == 3:
+            place = places.everyday(*job.complete[step % len(job.complete)], rng)
         else:
             group = groups[step % len(groups)]
             picture, records = group[int(rng.integers(len(group)))]
@@ -162,7 +168,7 @@ def collect(eye: Eye, job: Job, look: Progress = iter) -> Rows:
         boxes, features = recorder.seen()
         present = places.shown(place, boxes)
         known = np.isfinite(present)
-        folds = (scene % FOLDS if source != 2 and not place.alone else -1, picture, source)
+        folds = (scene % FOLDS if source < 2 and not place.alone else -1, picture, source)
         found["features"].append(features[known])
         found["present"].append(present[known])
         for name, value in zip(("scene", "picture", "source"), folds, strict=True):

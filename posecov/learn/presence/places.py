@@ -89,10 +89,7 @@ def scene_alone(file: Path, rng: np.random.Generator, *, changed: bool = True) -
     """A picture without people, or a part of it, maybe mirrored."""
     image = read_image(file)
     if rng.random() < 0.5:
-        height, width = image.shape[:2]
-        tall, wide = (max(round(length * rng.uniform(*_PARTS)), 32) for length in (height, width))
-        top, left = (int(rng.integers(max(full - part, 0) + 1)) for full, part in ((height, tall), (width, wide)))
-        image = image[top : top + tall, left : left + wide]
+        image, _ = _part(image, rng)
     image = image[:, ::-1] if rng.random() < 0.5 else image
     none = np.zeros((0, 4))
     return Place(_coloured(image, rng) if changed else np.ascontiguousarray(image), none, none)
@@ -121,6 +118,42 @@ def with_people(records: Sequence[Record], scene: Path | None, rng: np.random.Ge
         image, corner = padded(image, read_image(scene), float(rng.uniform(*_FACTORS)), rng)
     people[:, :2] += corner
     return Place(_coloured(image, rng), people, np.array([[*corner, width, height]], dtype=float))
+
+
+def everyday(file: Path, boxes: np.ndarray, crowds: np.ndarray, rng: np.random.Generator) -> Place:
+    """A picture in which everybody has a box, or a part of it, maybe mirrored: what lies beside the boxes shows nobody.
+
+    Args:
+        file: the picture.
+        boxes: (N, 4) of single people.
+        crowds: (M, 4) of groups.
+        rng: of everything.
+    """
+    image = read_image(file)
+    corner = np.zeros(2)
+    if rng.random() < 0.5:
+        image, corner = _part(image, rng)
+    ends = np.array(image.shape[1::-1])
+    own = []
+    for kind in (boxes, crowds):
+        low = np.clip(kind[:, :2] - corner, 0, ends)
+        high = np.clip(kind[:, :2] + kind[:, 2:] - corner, 0, ends)
+        own.append(np.concatenate([low, high - low], axis=1))
+    seen = own[0][:, 2:].prod(axis=1) / np.maximum(boxes[:, 2:].prod(axis=1), 1.0)
+    people, unsure = own[0][seen > 0.5], np.concatenate([own[0][(seen > 0) & (seen <= 0.5)], own[1]])
+    if rng.random() < 0.5:
+        image = image[:, ::-1]
+        for part in (people, unsure):
+            part[:, 0] = ends[0] - 1 - part[:, 0] - part[:, 2]
+    return Place(_coloured(image, rng), people, unsure)
+
+
+def _part(image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A random part of a picture, and where it is: x, y."""
+    height, width = image.shape[:2]
+    tall, wide = (max(round(length * rng.uniform(*_PARTS)), 32) for length in (height, width))
+    top, left = (int(rng.integers(max(full - part, 0) + 1)) for full, part in ((height, tall), (width, wide)))
+    return image[top : top + tall, left : left + wide], np.array([left, top])
 
 
 def on_scene(record: Record, scene: Path, factor: float, rng: np.random.Generator) -> Place:

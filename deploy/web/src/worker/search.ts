@@ -26,7 +26,7 @@ const SMALLEST = 0.15;
 const MARGIN = 0.05;
 const WIDEST = 0.1;
 // Presence, and consistency where a model does not tell the presence, from which somebody is believed.
-const LEAST = 0.2;
+const LEAST = 0.3;
 const LEAST_CONSISTENCY = 0.474;
 const LARGER = 0.25;
 const SHIFT = 0.1;
