@@ -89,3 +89,21 @@ def test_nobody_is_in_a_scene_and_a_person_to_judge_by_is_left_as_it_is(files):
     x, y, width, height = made.people[0].round().astype(int)
     assert made.image.shape[:2] == (720, 480)
     assert (made.image[y + 1 : y + height, x + 1 : x + width] == 255).all()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_beside_everybody_in_an_everyday_picture_is_nobody(files, seed, monkeypatch):
+    monkeypatch.setattr(places, "_coloured", lambda image, rng: np.ascontiguousarray(image))
+    record, _ = files
+    person, crowd = np.array([[50.0, 60.0, 60.0, 140.0]]), np.array([[0.0, 0.0, 20.0, 20.0]])
+    made = places.everyday(record.image, person, crowd, np.random.default_rng(seed))
+    bright = np.argwhere(made.image[..., 0] > 200)
+    boxes = np.concatenate([made.people, made.unsure])
+    if len(bright):
+        low, high = bright.min(axis=0)[::-1], bright.max(axis=0)[::-1] + 1
+        assert any(np.abs([*(box[:2] - low), *(box[:2] + box[2:] - high)]).max() <= 1 for box in boxes)
+    # A person of whom less than half is left is not to be found, nor to be taken for nobody.
+    assert all(box[2:].prod() > 0.5 * person[0, 2:].prod() for box in made.people)
+    height, width = made.image.shape[:2]
+    places_of = np.array([[x, y, 12.0, 12.0] for x in range(0, width - 12, 9) for y in range(0, height - 12, 9)])
+    assert (places.shown(made, places_of) == 0).any()
