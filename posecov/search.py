@@ -68,7 +68,7 @@ def find_people(
 ) -> list[Found]:
     """Find the people whose poses the model believes in, of two about as likely the larger one first.
 
-    At most 24 crops for the first look, then 6 a round for 4 rounds, then 6 for the test: 54 crops, usually about 35; for a
+    At most 24 crops for the first look, then 6 a round for 4 rounds, then 6 for the test: 54 crops, usually about 40; for a
     model that does not say whether somebody is there the test takes 30 (`consistency_of`). So at most 6 people are found, those
     that fill a fair part of some window.
 

@@ -10,7 +10,7 @@ const scope = self as unknown as DedicatedWorkerGlobalScope;
 const LOOK_EVERY = 0.5;
 const CHECK_EVERY = 1;
 // Crops that a search takes as a rule: its share of progress is measured by it.
-const USUAL = 35;
+const USUAL = 40;
 
 let network: Network | null = null;
 let picture: Pixels | null = null;
