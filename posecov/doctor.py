@@ -23,8 +23,8 @@ OPTIONAL = ("matplotlib", "pycocotools", "scikit-image", "supervision", "torch",
 OPENCV = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-silicon")
 
-KEYPOINTS, SIGMAS = 0.1, 0.02
-"""Differences in crop pixels and as a share of sigma from which two runs of a model disagree."""
+KEYPOINTS, SIGMAS, PRESENCES = 0.1, 0.02, 0.02
+"""Differences in crop pixels, as a share of sigma and of a probability from which two runs of a model disagree."""
 
 _CPU = "CPUExecutionProvider"
 _UNTRIED = {
@@ -136,6 +136,7 @@ def model_file(path: Path) -> list[Finding]:
         Finding(f"{path}, {path.stat().st_size / 1e6:.1f} MB"),
         Finding(
             f"{facts.name}: {len(facts.skeleton)} joints ({facts.skeleton.name}), {facts.input_size} px crops; {law}{exchanges}"
+            f"; {'tells' if opened.tells_presence else 'does not tell'} whether somebody is there"
         ),
     ]
     sums = path.with_name("SHA256SUMS")
@@ -255,7 +256,11 @@ def _compared(what: str, found: dict[str, np.ndarray], expected: dict[str, np.nd
     points = float(np.abs(found["keypoints"] - expected["keypoints"]).max())
     sigmas = float(np.abs(sigma_of(found) / sigma_of(expected) - 1).max())
     agrees = points <= KEYPOINTS and sigmas <= SIGMAS
-    return Finding(f"{what}: keypoints differ by {points:.1g} px, sigmas by {100 * sigmas:.1g} %{than}", agrees)
+    said = f"{what}: keypoints differ by {points:.1g} px, sigmas by {100 * sigmas:.1g} %"
+    if "presence" in found and "presence" in expected:
+        presence = float(np.abs(found["presence"] - expected["presence"]).max())
+        agrees, said = agrees and presence <= PRESENCES, f"{said}, presence by {presence:.1g}"
+    return Finding(f"{said}{than}", agrees)
 
 
 def _path(model: Path | None) -> Path:

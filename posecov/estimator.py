@@ -14,9 +14,9 @@ from posecov.images import pixels_of
 from posecov.law import Law, covariance_from_scatter
 from posecov.metadata import ModelMetadata
 from posecov.mixture import Mixture
-from posecov.model import BATCH, PoseModel
+from posecov.model import BATCH, PRESENCE, PoseModel
 from posecov.pose import Pose
-from posecov.search import LEAST, Found, find_people
+from posecov.search import Found, Seen, find_people
 
 SHIPPED = {"small": "weights/posecov-lsp14-small.onnx", "tiny": "weights/posecov-lsp14-tiny.onnx"}
 """Models that ship, by the names that stand for them; none of these names is a file."""
@@ -85,13 +85,13 @@ class PoseEstimator:
         except PosecovError as error:
             raise PosecovError(f"{self.model.path}: {error}; export the model again") from None
 
-    def find(self, image: np.ndarray | str | Path, most: int = 1, least: float = LEAST) -> list[Found]:
+    def find(self, image: np.ndarray | str | Path, most: int = 1, least: float | None = None) -> list[Found]:
         """Where people are, by the pose network itself (`search`): a start, not a detector.
 
         Args:
             image: as for a call.
             most: how many at most.
-            least: probability from which a person is believed.
+            least: probability from which a person is believed; None takes what `search` takes.
 
         Returns:
             Their boxes, each with the probability that somebody is there; the best first, an empty list when nobody is.
@@ -113,13 +113,18 @@ class PoseEstimator:
         outputs = self.outputs(image, boxes)
         return outputs["keypoints"], outputs["covariance"]
 
-    def _leading(self, image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """As `predict`, with the covariance that joints have when left and right are not confused: where a person is, and how
-        sure that is, does not depend on which leg is which."""
+    def presence(self, image: np.ndarray, boxes: np.ndarray) -> np.ndarray | None:
+        """Probability that a person fills each of the boxes (N,), None from a model that does not tell. As for `predict`."""
+        return self.outputs(image, boxes).get(PRESENCE)
+
+    def _leading(self, image: np.ndarray, boxes: np.ndarray) -> Seen:
+        """For the search: as `predict`, with the covariance that joints have when left and right are not confused, since where
+        a person is, and how sure that is, does not depend on which leg is which; and the presence, if the model tells it."""
         outputs = self.outputs(image, boxes)
-        if not self.metadata.exchanges:
-            return outputs["keypoints"], outputs["covariance"]
-        return outputs["keypoints"], covariance_from_scatter(outputs["scatter"], self.metadata.degrees_of_freedom)
+        covariance = outputs["covariance"]
+        if self.metadata.exchanges:
+            covariance = covariance_from_scatter(outputs["scatter"], self.metadata.degrees_of_freedom)
+        return Seen(outputs["keypoints"], covariance, outputs.get(PRESENCE))
 
     def law(self, image: np.ndarray, boxes: np.ndarray) -> Law | Mixture:
         """The law of N people in picture pixels: a `Mixture` if the model has exchanges."""

@@ -25,6 +25,9 @@ from posecov.onnx_file import Unusable, look_through
 BATCH = 16
 """Crops that go through the network at once; more does not make a CPU faster and needs more memory."""
 
+PRESENCE = "presence"
+"""An output that a model may have: the probability that somebody is in the crop."""
+
 _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
 _FATAL = 4  # ONNX Runtime's log level for fatal errors only.
@@ -38,6 +41,7 @@ class PoseModel:
         path: the file.
         metadata: what the file says about itself.
         providers: what the network really runs on, best first.
+        tells_presence: whether there is an output `PRESENCE`.
     """
 
     def __init__(self, path: str | Path, *, threads: int | None = None, providers: Sequence[str] | None = None):
@@ -59,6 +63,7 @@ class PoseModel:
         if text is None:
             raise PosecovError(f"{self.path}: not a posecov model (no posecov metadata in it); give one that posecov exported")
         self.metadata = ModelMetadata.from_json(text, str(self.path))
+        self.tells_presence = PRESENCE in {output.name for output in self._session.get_outputs()}
         self._check_signature()
         # One value per channel (R, G, B) and grey level: normalising a crop is then a look-up.
         levels = np.arange(256, dtype=np.float64)
@@ -86,7 +91,8 @@ class PoseModel:
 
         Returns:
             float64, crop pixels: keypoints (N, J, 2) and covariance (N, 2J, 2J), the second moments about them; for a law of K
-            components also scatter (N, 2J, 2J) and weights (N, K), of the metadata's exchanges.
+            components also scatter (N, 2J, 2J) and weights (N, K), of the metadata's exchanges; where the model tells it,
+            presence (N,), the probability that somebody is in the crop.
 
         Raises:
             PosecovError: the network returned something else than finite arrays of these shapes, or weights that are none.
@@ -124,6 +130,8 @@ class PoseModel:
             found[name] = output.astype(np.float64)
         if "weights" in found and ((found["weights"] < 0).any() or (abs(found["weights"].sum(axis=1) - 1) > 1e-3).any()):
             raise PosecovError(f"{self.path}: its output 'weights' are no probabilities; export the model again")
+        if PRESENCE in found and ((found[PRESENCE] < 0) | (found[PRESENCE] > 1)).any():
+            raise PosecovError(f"{self.path}: its output {PRESENCE!r} is no probability; train it again with tools/presence.py")
         return found
 
     def _output_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -131,7 +139,8 @@ class PoseModel:
         joints, components = len(self.metadata.skeleton), len(self.metadata.exchanges)
         square = (2 * joints, 2 * joints)
         shapes: dict[str, tuple[int, ...]] = {"keypoints": (joints, 2), "covariance": square}
-        return shapes | {"scatter": square, "weights": (components,)} if components else shapes
+        shapes |= {"scatter": square, "weights": (components,)} if components else {}
+        return shapes | {PRESENCE: ()} if self.tells_presence else shapes
 
     def _input(self, crops: np.ndarray) -> np.ndarray:
         """Normalised RGB (N, 3, S, S) float32 of BGR crops."""

@@ -8,17 +8,34 @@ where they are when the crop is moved.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-Predict = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""Boxes (N, 4) to keypoints (N, J, 2) and covariances (N, 2J, 2J), all in picture pixels."""
+
+class Seen(NamedTuple):
+    """What the pose network says about N boxes, in picture pixels.
+
+    Attributes:
+        keypoints: (N, J, 2).
+        covariance: (N, 2J, 2J).
+        presence: (N,) probability that a person fills the box, where the model says so.
+    """
+
+    keypoints: np.ndarray
+    covariance: np.ndarray
+    presence: np.ndarray | None = None
+
+
+Predict = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray] | Seen]
+"""Boxes (N, 4), picture pixels, to what is seen there."""
 
 WINDOWS = 24
 """Windows of the first look, at most."""
 
-LEAST = 0.12
-"""Probability from which a person is believed, low since pictures are rarely shown where nobody is."""
+LEAST, LEAST_CONSISTENT = 0.3, 0.12
+"""Probability from which a person is believed, low since pictures are rarely shown where nobody is: of a model that tells the
+presence, and of one that does not."""
 
 _KEPT = 6  # Candidates followed after the first look.
 _ROUNDS = 4
@@ -39,25 +56,21 @@ class Found:
 
     Attributes:
         box: (4,) x, y, width, height, picture pixels, around the joints and their uncertainty (`person_boxes`).
-        consistency: 0 (the joints follow the crop, or nothing is known about them) to 1 (they stay, and are certain).
+        probability: that a person is there, where every other picture has one (`tools/search.py`).
     """
 
     box: np.ndarray
-    consistency: float
-
-    @property
-    def probability(self) -> float:
-        """That a person is there, where every other picture has one: logistic in the consistency (`tools/search.py`)."""
-        return float(1 / (1 + np.exp(-SLOPE * (self.consistency - EVEN))))
+    probability: float
 
 
 def find_people(
-    predict: Predict, width: int, height: int, padding: float = 1.0, most: int = 1, least: float = LEAST
+    predict: Predict, width: int, height: int, padding: float = 1.0, most: int = 1, least: float | None = None
 ) -> list[Found]:
-    """Find the people whose poses are most consistent under re-cropping, of two about as consistent the larger one first.
+    """Find the people whose poses the model believes in, of two about as likely the larger one first.
 
-    At most 24 crops for the first look, then 6 a round for 4 rounds, then 30 for the test: 78 crops, usually about 50. So at
-    most 6 people are found, those that fill a fair part of some window.
+    At most 24 crops for the first look, then 6 a round for 4 rounds, then 6 for the test: 54 crops, usually about 40; for a
+    model that does not say whether somebody is there the test takes 30 (`consistency_of`). So at most 6 people are found, those
+    that fill a fair part of some window.
 
     Args:
         predict: the pose network.
@@ -65,28 +78,44 @@ def find_people(
         height: of the picture in pixels.
         padding: of the crops that ``predict`` makes (`geometry.crop_map`), so that a window's crop is the window.
         most: how many people at most.
-        least: probability from which a person is believed.
+        least: probability from which a person is believed; None takes `LEAST` or `LEAST_CONSISTENT`.
 
     Returns:
-        The `Found`, the best first; an empty list when nothing is consistent.
+        The `Found`, the best first; an empty list when nobody is believed.
     """
-    boxes = _distinct(*predict(windows(width, height, padding)), width, height)
+    boxes = settle(predict, width, height, padding)
+    if not len(boxes):
+        return []
+    seen = Seen(*predict(boxes))
+    if seen.presence is None:
+        belief = _consistency(predict, boxes, seen)
+        probability, usual = 1 / (1 + np.exp(-SLOPE * (belief - EVEN))), LEAST_CONSISTENT
+    else:
+        belief, probability, usual = seen.presence, seen.presence, LEAST
+    least = usual if least is None else least
+    kept: list[Found] = []
+    for index in np.argsort(-belief * np.minimum(boxes[:, 2:].max(axis=1) / min(width, height), 1) ** _LARGER, kind="stable"):
+        box = boxes[index]
+        if probability[index] >= least and all(_covered(box, other.box) < _APART for other in kept):
+            kept.append(Found(box, float(probability[index])))
+    return kept[:most]
+
+
+def settle(predict: Predict, width: int, height: int, padding: float = 1.0) -> np.ndarray:
+    """Boxes (N, 4), N <= 6, where poses are found and found again when they are cropped, most certain first.
+
+    Arguments as for `find_people`.
+    """
+    boxes = _distinct(Seen(*predict(windows(width, height, padding))), width, height)
     for _ in range(_ROUNDS):
         if not len(boxes):
-            return []
-        moved = _distinct(*predict(boxes), width, height)
+            break
+        moved = _distinct(Seen(*predict(boxes)), width, height)
         settled = moved.shape == boxes.shape and (_edge_moves(boxes, moved) <= _SETTLED).all()
         boxes = moved
         if settled:
             break
-    if not len(boxes):
-        return []
-    found = [Found(box, float(value)) for box, value in zip(boxes, consistency_of(predict, boxes), strict=True)]
-    kept: list[Found] = []
-    for person in sorted(found, key=lambda f: -f.consistency * min(f.box[2:].max() / min(width, height), 1) ** _LARGER):
-        if person.probability >= least and all(_covered(person.box, other.box) < _APART for other in kept):
-            kept.append(person)
-    return kept[:most]
+    return boxes
 
 
 def windows(width: int, height: int, padding: float = 1.0) -> np.ndarray:
@@ -126,11 +155,15 @@ def consistency_of(predict: Predict, boxes: np.ndarray) -> np.ndarray:
         predict: the pose network.
         boxes: (N, 4) of the people in question, picture pixels.
     """
+    return _consistency(predict, boxes, Seen(*predict(boxes)))
+
+
+def _consistency(predict: Predict, boxes: np.ndarray, seen: Seen) -> np.ndarray:
+    keypoints, covariance, _ = seen
     shift = _SHIFT * boxes[:, 2:].max(axis=1)
-    keypoints, covariance = predict(boxes)
     directions = np.array([[1, 0, 0, 0], [-1, 0, 0, 0], [0, 1, 0, 0], [0, -1, 0, 0]])
     trials = boxes + shift[:, None] * directions[:, None]
-    moved = predict(trials.reshape(-1, 4))[0].reshape(len(directions), *keypoints.shape)
+    moved = Seen(*predict(trials.reshape(-1, 4))).keypoints.reshape(len(directions), *keypoints.shape)
     stays = 1 - np.median(np.linalg.norm(moved - keypoints, axis=-1), axis=(0, 2)) / shift
     certain = 1 - _uncertainty(keypoints, covariance) / _WIDEST
     return np.clip(stays, 0, 1) ** 0.25 * np.clip(certain, 0, 1)
@@ -164,8 +197,9 @@ def _inside(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
     return (seen >= 0.5 * boxes[:, 2:].prod(axis=1)) & (boxes[:, 2:].max(axis=1) >= max(8, _SMALLEST * min(width, height)))
 
 
-def _distinct(keypoints: np.ndarray, covariance: np.ndarray, width: int, height: int) -> np.ndarray:
+def _distinct(seen: Seen, width: int, height: int) -> np.ndarray:
     """Boxes of the poses that can be people, most certain first, at most 6, none like a more certain one."""
+    keypoints, covariance, _ = seen
     boxes = person_boxes(keypoints, covariance)
     allowed = _inside(boxes, width, height)
     kept: list[np.ndarray] = []

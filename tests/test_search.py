@@ -3,7 +3,7 @@ import pytest
 from tiny_model import picture
 
 from posecov.geometry import box_around
-from posecov.search import WINDOWS, consistency_of, find_people, person_boxes, windows
+from posecov.search import WINDOWS, Seen, consistency_of, find_people, person_boxes, windows
 
 SIZES = [(500, 500), (640, 427), (427, 640), (1920, 1080), (1000, 300), (300, 4000), (9, 9), (8, 12_000)]
 
@@ -48,7 +48,7 @@ def test_it_finds_the_dots_wherever_they_are(estimator, size, points):
     assert len(found) == 1
     truth = box_around(np.array([*points, np.mean(points, axis=0)]))
     np.testing.assert_allclose(found[0].box, truth, atol=0.06 * truth[2:].max())
-    assert 0.5 < found[0].consistency <= 1
+    assert 0.5 < found[0].probability <= 1
 
 
 @pytest.mark.parametrize("size", [(320, 240), (8, 8), (100, 900)])
@@ -168,3 +168,41 @@ def test_few_calls_are_made(estimator, dots):
     find_people(predict, 320, 240, 1.25)
     assert len(sizes) <= 7
     assert sum(sizes) <= 78
+
+
+def believing(predict, presence):
+    """The same network, which also says how likely somebody is in each box."""
+    return lambda boxes: Seen(*predict(boxes), presence(boxes))
+
+
+def test_a_model_that_tells_who_is_there_is_believed():
+    unsure = follower(0.1, 0.04, size=100.0)  # Inconsistent, so that without the model's word nobody is there.
+    (found,) = find_people(believing(unsure, lambda boxes: np.full(len(boxes), 0.8)), 200, 200)
+    assert found.probability == pytest.approx(0.8)
+    sure = follower(1.0, 0.04, size=100.0)
+    assert len(find_people(sure, 200, 200)) == 1
+    assert find_people(believing(sure, lambda boxes: np.full(len(boxes), 0.01)), 200, 200) == []
+    (doubtful,) = find_people(believing(sure, lambda boxes: np.full(len(boxes), 0.01)), 200, 200, least=0.0)
+    assert doubtful.probability == pytest.approx(0.01)
+
+
+def test_of_two_the_likelier_one_is_taken_and_both_are_found():
+    def presence(boxes):
+        return np.where(boxes[:, 0] + boxes[:, 2] / 2 < 230, 0.6, 0.95)
+
+    predict = believing(two_people(0.03, 0.03), presence)
+    assert find_people(predict, 400, 240)[0].box[0] > 200
+    assert [round(one.probability, 2) for one in find_people(predict, 400, 240, most=2)] == [0.95, 0.6]
+
+
+def test_its_test_takes_no_shifted_crops(estimator, dots):
+    sizes = []
+
+    def predict(boxes):
+        sizes.append(len(boxes))
+        return Seen(*estimator.predict(dots, boxes), np.full(len(boxes), 0.9))
+
+    assert find_people(predict, 320, 240, 1.25)
+    assert len(sizes) <= 6
+    assert sizes[-1] <= 6
+    assert sum(sizes) <= 54

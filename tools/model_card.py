@@ -2,9 +2,10 @@
 
     python tools/model_card.py --weights weights/posecov-lsp14-small.onnx --figures weights/figures
 
-FIGURES holds NAME-evaluation.json and, of another data set, NAME-coco.json (tools/evaluate.py), and NAME-benchmark.json
-(tools/benchmark.py inference). Writes NAME.md beside the model, SHA256SUMS, and the tables between the README's markers, which
-are about all models there. Exit code 2 when something is missing, or was measured on another file.
+FIGURES holds NAME-evaluation.json and, of another data set, NAME-coco.json (tools/evaluate.py), NAME-benchmark.json
+(tools/benchmark.py inference) and, of a model that tells whether somebody is there, NAME-presence.json (tools/presence.py).
+Writes NAME.md beside the model, SHA256SUMS, and the tables between the README's markers, which are about all models there. Exit
+code 2 when something is missing, or was measured on another file.
 """
 
 import hashlib
@@ -20,7 +21,7 @@ import yaml
 from posecov import PosecovError, evaluation
 from posecov.files import write_atomic
 from posecov.metadata import ModelMetadata
-from posecov.model import PoseModel
+from posecov.model import PRESENCE, PoseModel
 
 _CARD = """# {name}
 
@@ -52,7 +53,7 @@ images.
 {train_lines}
     python tools/calibrate.py runs/{name}/best.safetensors runs/{name}/calibrated.safetensors
     python tools/export_onnx.py runs/{name}/calibrated.safetensors weights/{name}.onnx
-
+{presence_line}
 ## Figures
 
 LSP test images 1001..2000, boxes from labels, through `PoseEstimator`. Each rival has the same means and its own refitted
@@ -69,7 +70,7 @@ PCK@0.2 over the 12 joints without neck and head top: {pck12:.3f}.
 
 {elsewhere}
 
-### What the parts are worth
+{presence}### What the parts are worth
 
 [tools/experiments/README.md](../tools/experiments/README.md) takes the recipe apart, held out and with several seeds, on a mean
 that half of the people trained.
@@ -112,6 +113,10 @@ def main(options: Options) -> None:
     for kind in ("evaluation", "coco"):
         if figures[kind].get("sha256") != sha:
             raise PosecovError(f"{options.weights}: its {kind} figures are of another file; run tools/evaluate.py again")
+    if PRESENCE in metadata.description:
+        figures[PRESENCE] = _read(options.figures / f"{stem}-{PRESENCE}.json")
+        if figures[PRESENCE].get("sha256") != sha:
+            raise PosecovError(f"{options.weights}: its {PRESENCE} figures are of another file; run tools/presence.py again")
     card = _card(metadata, sha, options.weights, figures)
     write_atomic(options.weights.with_suffix(".md"), card.encode())
     models = sorted(options.weights.parent.glob("*.onnx"))
@@ -228,6 +233,8 @@ def _card(metadata: ModelMetadata, sha: str, weights: Path, figures: dict[str, A
         evaluation=evaluation.markdown(figures["evaluation"]).strip(),
         pck12=_limbs_alone(figures["evaluation"]),
         elsewhere=_elsewhere(figures["coco"]),
+        presence_line=_PRESENCE_LINE.format(name=weights.stem) if PRESENCE in figures else "",
+        presence=_presence(figures[PRESENCE]) if PRESENCE in figures else "",
         speed=(
             f"One crop in the network {speed['crop_ms']:.1f} ms, one box of a 640 x 480 picture {speed['box_ms']:.1f} ms "
             f"({speed['threads']} thread); `from posecov import PoseEstimator` {speed['import_s']:.2f} s."
@@ -268,6 +275,34 @@ def _elsewhere(report: dict[str, Any]) -> str:
         f"rank correlation of expected and found error {ranks:.2f}. The model was trained and calibrated on sports people,\n"
         "whole and in motion; these are often cut off or hidden."
     )
+
+
+_PRESENCE_LINE = """    python tools/presence.py weights/{name}.onnx --data-root DIR --out weights/{name}.onnx \\
+        --json weights/figures/{name}-presence.json
+"""
+
+
+def _presence(report: dict[str, Any]) -> str:
+    """How well it tells whether somebody is there."""
+    area, loss, pictures, places = (report[key] for key in ("area_under_roc", "log_loss_of_the_best", "pictures", "candidates"))
+    rows = [
+        f"| {row['from']:g} to {row['to']:g} | {row['pictures']} | {row['probability']:.2f} | {row['share']:.2f} |"
+        for row in report["reliability"]["presence"]
+    ]
+    table = "\n".join(
+        ["| probability of the best place | pictures | on average | with a person there |", "|---" * 4 + "|", *rows]
+    )
+    return f"""### Whether somebody is there
+
+The output `presence` was learned afterwards, all else frozen, also on 50 pictures of COCO 2017 (train), half of them without
+people. Of held-out pictures, each judged by a judge that had seen neither its people nor its scene, {pictures["with_a_person"]}
+with one person and {pictures["without"]} without: area under the ROC over {places["right"]} right and {places["wrong"]} wrong
+places where the search ended up, {area["presence"]:.3f} (consistency under shifted crops, {area["consistency"]:.3f}); log loss
+of a picture's best place, either kind of picture half of all, {loss["presence"]:.3f} (consistency {loss["consistency"]:.3f}).
+
+{table}
+
+"""
 
 
 def _read(path: Path) -> dict[str, Any]:

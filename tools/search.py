@@ -5,8 +5,10 @@
 One person: LSP's test pictures, each somewhere on a scene without people three times its size (COCO's, enlarged), and COCO's
 pictures with one labelled person; correct joints (PCK@0.2) of the search over those with boxes. Nobody: COCO's pictures without
 people. Several: COCO's pictures whose people are all labelled; by the share of the picture's shorter side that they fill.
-`--validation` takes LSP training people that have trained nothing instead, for choices, and also tells how the probability that
-somebody is there should follow from the consistency. Exit code 2 and one line when data is missing.
+How well calibrated the probability is that somebody is there: LSP's pictures and those without people, each half of all.
+`--validation` takes LSP training people that have trained nothing instead, for choices, and for a model without the output
+`presence` also tells how the probability should follow from the consistency. tools/presence.py gives validation figures of
+judges that have not seen the scenes. Exit code 2 and one line when data is missing.
 """
 
 import logging
@@ -14,7 +16,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tyro
@@ -46,6 +48,8 @@ class Options:
     """Only every so manieth of LSP's pictures."""
     validation: bool = False
     """LSP's 500 validation people instead of its test pictures, and COCO's training pictures alone."""
+    parts: tuple[Literal["coco", "coco-val"], ...] = ("coco", "coco-val")
+    """Of COCO. Its training pictures have taught models with the output presence, so that coco-val alone is the fair test."""
     seed: int = 0
     """Of backgrounds and places."""
     threads: int | None = None
@@ -62,7 +66,7 @@ def main(options: Options) -> None:
         prepare_folder(options.json.parent)
     estimator = PoseEstimator(options.weights, threads=options.threads)
     skeleton, root = estimator.metadata.skeleton, options.data_root
-    parts = ["coco"] if options.validation else list(PARTS)
+    parts = ["coco"] if options.validation else options.parts
     empty: list[Path] = []
     people: dict[Path, list] = {}
     for part in parts:
@@ -79,11 +83,15 @@ def main(options: Options) -> None:
     alone = [scene_of(read_image(p), r, skeleton) for p, r in whole.items() if len(r) == 1]
     coco = searching.search_one(estimator, watched([scene for scene in alone if np.isfinite(scene.scale[0])], "COCO, one"))
     nobody_there = searching.search_nobody(estimator, watched(empty, "COCO, nobody"))
-    invented = [file.name for file, probability in zip(empty, nobody_there, strict=True) if probability >= search.LEAST]
+    least = search.LEAST if estimator.model.tells_presence else search.LEAST_CONSISTENT
+    invented = [file.name for file, probability in zip(empty, nobody_there, strict=True) if probability >= least]
     crowd = [scene_of(read_image(p), r, skeleton) for p, r in whole.items() if len(r) > 1]
     several = searching.search_several(estimator, watched(crowd, "COCO, several"), MOST)
     size = np.concatenate([s.boxes[:, 2:].max(axis=1) / min(s.image.shape[:2]) for s in crowd]) if crowd else np.zeros(0)
     hits = np.concatenate([found for found, _ in several]) if several else np.zeros(0, bool)
+    probability = np.concatenate([one.probability, nobody_there])
+    there = np.concatenate([one.placed, np.zeros(len(nobody_there), dtype=bool)])
+    share = searching.even_weights(np.arange(len(there)) < len(one.placed))
     report: dict[str, Any] = {
         "model": estimator.metadata.name,
         "lsp": one_person(one),
@@ -100,7 +108,11 @@ def main(options: Options) -> None:
             "places_without_a_labelled_person": sum(extra for _, extra in several),
         },
     }
-    if options.validation:
+    report["calibration"] = {
+        "log_loss": searching.log_loss(probability, there, share),
+        "reliability": searching.reliability(probability, there, share),
+    }
+    if options.validation and not estimator.model.tells_presence:
         even, slope = searching.fit_probability(one.probability, nobody_there, search.EVEN, search.SLOPE)
         report["probability"] = {"even": even, "slope": slope}
     for name, figures in report.items():

@@ -1,5 +1,6 @@
 """How well people are found without boxes, on pictures of which it is known who is in them."""
 
+import itertools
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import scipy
+from scipy.stats import rankdata
 
 from posecov.errors import PosecovError
 from posecov.estimator import PoseEstimator
@@ -18,6 +20,7 @@ from posecov.search import overlap
 SAME = 0.5
 """Intersection over union from which a box is a person's."""
 
+_BINS = (0.0, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 1.0)  # Of `reliability`.
 _JOINTS = 6  # Labelled joints from which somebody counts as a person to be found.
 _THRESHOLD = 0.2  # Of PCK.
 
@@ -48,12 +51,14 @@ class Search:
         right: (N,) correct joints (PCK@0.2) of the person found, 0 where nobody was.
         boxed: (N,) correct joints with the label's box.
         probability: (N,) that the best place holds a person, 0 where there was no candidate.
+        placed: (N,) bool, the best place is the person's.
     """
 
     found: np.ndarray
     right: np.ndarray
     boxed: np.ndarray
     probability: np.ndarray
+    placed: np.ndarray
 
     @property
     def share(self) -> float:
@@ -70,11 +75,12 @@ def search_one(estimator: PoseEstimator, scenes: Iterable[Scene]) -> Search:
         boxes = np.concatenate([scene.boxes[:1], *(one.box[None] for one in found)])
         poses = estimator(scene.image, boxes)
         counts = [_correct(pose.keypoints, scene.keypoints[0], scene.scale[0]) for pose in poses]
-        rows.append((len(found), counts[1] if found else 0, counts[0], best[0].probability if best else 0.0))
+        placed = bool(best) and bool(overlap(best[0].box, scene.boxes[0]) >= SAME)
+        rows.append((len(found), counts[1] if found else 0, counts[0], best[0].probability if best else 0.0, placed))
     if not rows:
         raise PosecovError("no picture with one labelled person to search in")
-    found_, right, boxed, probability = map(np.array, zip(*rows, strict=True))
-    return Search(found_ > 0, right, boxed, probability)
+    found_, right, boxed, probability, placed_ = map(np.array, zip(*rows, strict=True))
+    return Search(found_ > 0, right, boxed, probability, placed_)
 
 
 def search_several(estimator: PoseEstimator, scenes: Iterable[Scene], most: int) -> list[tuple[np.ndarray, int]]:
@@ -157,6 +163,40 @@ def fit_probability(somebody: np.ndarray, nobody: np.ndarray, even: float, slope
 
     fitted = scipy.optimize.minimize(loss, [even, np.log(slope)], method="Nelder-Mead").x
     return float(fitted[0]), float(np.exp(fitted[1]))
+
+
+def area_under_roc(score: np.ndarray, positive: np.ndarray) -> float:
+    """Share of pairs of a positive and a negative in which the positive's score is the higher one."""
+    count, others = int(positive.sum()), int((~positive).sum())
+    if not count or not others:
+        return float("nan")
+    return float((rankdata(score)[positive].sum() - count * (count + 1) / 2) / (count * others))
+
+
+def reliability(probability: np.ndarray, there: np.ndarray, weight: np.ndarray) -> list[dict[str, float]]:
+    """By ranges of the probability: how many pictures, mean probability and share of those with a person, both weighted.
+
+    Args:
+        probability: (N,) stated. there: (N,) bool. weight: (N,) of the pictures.
+    """
+    table = []
+    for low, high in itertools.pairwise(_BINS):
+        chosen = (probability >= low) & ((probability < high) | (high == 1))
+        if chosen.any():
+            mean, share = (float(np.average(values[chosen], weights=weight[chosen])) for values in (probability, there))
+            table.append({"from": low, "to": high, "pictures": int(chosen.sum()), "probability": mean, "share": share})
+    return table
+
+
+def log_loss(probability: np.ndarray, there: np.ndarray, weight: np.ndarray) -> float:
+    """Nats a picture, arguments as for `reliability`."""
+    chosen = np.clip(np.where(there, probability, 1 - probability), 1e-9, 1)
+    return float(np.average(-np.log(chosen), weights=weight))
+
+
+def even_weights(somebody: np.ndarray) -> np.ndarray:
+    """Weights (N,) under which every other picture has a person, of (N,) bool; all of one kind count the same."""
+    return np.where(somebody, 0.5 / max(somebody.sum(), 1), 0.5 / max((~somebody).sum(), 1))
 
 
 def _correct(keypoints: np.ndarray, truth: np.ndarray, scale: float) -> int:

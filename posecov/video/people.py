@@ -33,10 +33,11 @@ BRIDGE = 0.5
 MOST = 8
 """People that the search finds, at most."""
 
-_LOST = 0.3
-"""Consistency below which a person is given up: less than it takes to be found, so that a hard moment is survived."""
+_LOST = (0.3, 0.03)
+"""Consistency, and presence where the model tells it, below which a person is given up: less than it takes to be found, so that
+a hard moment is survived."""
 
-_FURTHER = 0.45
+_FURTHER = (0.45, 0.1)
 """The same for a further person, found by the search while others were grey, once they are not."""
 
 _SAME = 0.5  # Intersection over union from which two boxes are of one person.
@@ -173,11 +174,14 @@ class Watcher:
         people = self._follow.update(poses, time_s)
         return [Followed(int(person.id), person.pose, person.measured) for person in people]
 
-    def _consistent(self, image: np.ndarray, boxes: np.ndarray, least: float) -> np.ndarray:
-        """Of boxes (N, 4) those with people in them."""
+    def _consistent(self, image: np.ndarray, boxes: np.ndarray, least: tuple[float, float]) -> np.ndarray:
+        """Of boxes (N, 4) those with people in them: at least so consistent, or so probable where the model tells that."""
         if not len(boxes):
             return boxes
-        return boxes[consistency_of(lambda b: self._estimator.predict(image, b), boxes) >= least]
+        presence = self._estimator.presence(image, boxes)
+        if presence is not None:
+            return boxes[presence >= least[1]]
+        return boxes[consistency_of(lambda b: self._estimator.predict(image, b), boxes) >= least[0]]
 
     def _look(self, image: np.ndarray, known: list[Pose]) -> list[Pose]:
         """Others in the frame. The search finds one at a time, so it is shown those who are known grey."""

@@ -20,11 +20,12 @@ def scene(points=POINTS):
 
 def test_a_person_found_counts_as_the_boxed_one_and_one_elsewhere_does_not(estimator):
     here = scene()
-    elsewhere = Scene(here.image, here.keypoints + 90, here.boxes, here.scale)
+    elsewhere = Scene(here.image, here.keypoints + 90, here.boxes + [90, 90, 0, 0], here.scale)
     found = searching.search_one(estimator, [here, elsewhere])
     assert found.found.all()
     assert list(found.right) == [4, 0]
     assert found.boxed[0] == 4
+    assert list(found.placed) == [True, False]
     assert (found.probability >= 0.5).all()
 
 
@@ -90,3 +91,25 @@ def test_pictures_without_annotations_are_those_without_people(tmp_path):
     assert not searching.labelled_enough(people[tmp_path / "val2017" / "b.jpg"])
     with pytest.raises(PosecovError, match="train2017"):
         searching.coco_scenes(tmp_path, "train2017")
+
+
+def test_area_under_roc_is_the_share_of_pairs_in_order():
+    score = np.array([0.1, 0.4, 0.35, 0.8, 0.8])
+    positive = np.array([False, False, True, True, False])
+    # (0.35 over 0.1), (0.8 over 0.1 and 0.4), half of (0.8, 0.8): 3.5 of 6.
+    assert searching.area_under_roc(score, positive) == pytest.approx(3.5 / 6)
+    assert np.isnan(searching.area_under_roc(score, np.ones(5, bool)))
+
+
+def test_reliability_weighs_pictures():
+    table = searching.reliability(np.array([0.1, 0.15, 1.0]), np.array([False, True, True]), np.array([3.0, 1.0, 1.0]))
+    assert [(row["from"], row["pictures"]) for row in table] == [(0.05, 2), (0.95, 1)]
+    assert table[0]["share"] == pytest.approx(0.25)
+    assert table[0]["probability"] == pytest.approx((0.3 + 0.15) / 4)
+
+
+def test_both_kinds_of_pictures_are_half_of_all_and_the_loss_is_in_nats():
+    weight = searching.even_weights(np.array([True, False, False, False]))
+    np.testing.assert_allclose(weight, [0.5, 1 / 6, 1 / 6, 1 / 6])
+    loss = searching.log_loss(np.array([0.8, 0.1, 0.1, 0.1]), np.array([True, False, False, False]), weight)
+    assert loss == pytest.approx(-(np.log(0.8) + np.log(0.9)) / 2)

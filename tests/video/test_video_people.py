@@ -113,6 +113,22 @@ def test_who_was_lost_for_a_moment_is_the_same_and_for_long_is_somebody_new(sear
     assert ids[-1] == [other, 3]
 
 
+@pytest.mark.parametrize(("presence", "followed"), [(0.5, True), (0.001, False)])
+def test_a_model_that_tells_whether_somebody_is_there_is_asked_once_a_second(searching, monkeypatch, presence, followed):
+    asked = []
+
+    def told(image, boxes):
+        asked.append(len(boxes))
+        return np.full(len(boxes), presence)
+
+    monkeypatch.setattr(searching, "presence", told)
+    ids, _ = watched(searching, 15, right=range(15), look_every=100)
+    assert ids[9] == [1]
+    assert bool(ids[10]) == bool(ids[14]) == followed
+    assert asked[0] == 1
+    assert set(asked) <= {1}
+
+
 def test_who_has_gone_is_shown_for_a_moment_but_not_with_ellipses_that_say_nothing(searching):
     (sure,) = searching(frame_of(0, right=False), [box_around(POINTS)])
     for share, least, most in ((0.2, 12, 15), (0.9, 1, 11)):

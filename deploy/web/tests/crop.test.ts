@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { cropMap, warp, type Box, type Pixels } from "../src/worker/geometry";
-import { consistencyOf, personBox, windows, type Found } from "../src/worker/search";
+import { consistencyOf, findPerson, personBox, stillThere, windows, type Found } from "../src/worker/search";
 import sample from "../src/sample.json";
 import fixture from "./fixture.json";
 
@@ -63,7 +63,23 @@ describe("the search", () => {
       boxes.map((own) => ({
         keypoints: keypoints.map((value, row) => value + ((row >> 1) % 2) * 0.5 * (own[row % 2] - box[row % 2])),
         covariance: covariance.map((value) => value / 9),
+        presence: null,
       }));
-    expect((await consistencyOf(predict, [box]))[0]).toBeCloseTo(fixture.search.consistency, 5);
+    expect((await consistencyOf(predict, [box], await predict([box])))[0]).toBeCloseTo(fixture.search.consistency, 5);
+  });
+
+  it.each([
+    [0.9, true],
+    [0.01, false],
+  ])("believes a model that says %d", async (presence, there) => {
+    let crops = 0;
+    const predict = async (boxes: readonly Box[]): Promise<Found[]> => {
+      crops += boxes.length;
+      return boxes.map(() => ({ keypoints, covariance, presence }));
+    };
+    const found = await findPerson(predict, sample.width, sample.height, sample.model.padding);
+    expect(found).toEqual(there ? personBox({ keypoints, covariance }) : null);
+    expect(crops).toBe(windows(sample.width, sample.height, sample.model.padding).length + 2);
+    expect(await stillThere(predict, sample.box as unknown as Box)).toBe(there);
   });
 });

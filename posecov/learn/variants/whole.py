@@ -15,17 +15,19 @@ from posecov.learn.datasets import Record
 from posecov.learn.variants.cropping import OPSET, cropping
 from posecov.learn.variants.graph import describe, metadata_of
 from posecov.metadata import KEY, ModelMetadata
+from posecov.model import PRESENCE
 
 
 def whole(model: ModelProto) -> ModelProto:
     """The model with the inputs ``picture`` (H, W, 3) uint8 RGB and ``box`` (4,) float32 x, y, width, height.
 
     Its outputs are those of one person, without the axis of the batch, in picture pixels: keypoints (J, 2), covariance
-    (2J, 2J), and scatter (2J, 2J) and weights (K,) where the law is a mixture.
+    (2J, 2J), scatter (2J, 2J) and weights (K,) where the law is a mixture, and presence () where the model has it.
     """
     metadata = metadata_of(model)
     versions = {entry.domain: entry.version for entry in model.opset_import}
-    before, after = cropping(metadata), _placing(metadata)
+    names = [output.name for output in model.graph.output]
+    before, after = cropping(metadata), _placing(metadata, PRESENCE in names)
     if versions[""] < OPSET:
         raise PosecovError(
             f"model {metadata.name}: has opset {versions['']}, the crop map needs {OPSET}; export the model again"
@@ -36,7 +38,6 @@ def whole(model: ModelProto) -> ModelProto:
         part.ir_version = model.ir_version
     network = compose.add_prefix(model, "network/")
     joined = compose.merge_models(before, network, io_map=[("image", "network/image")])
-    names = [output.name for output in model.graph.output]
     io_map = [(f"network/{name}", f"crop_{name}") for name in names] + [("moved", "from_moved"), ("scaled", "from_scaled")]
     joined = compose.merge_models(joined, after, io_map=io_map)
     joined.ClearField("metadata_props")
@@ -69,23 +70,25 @@ def differences(model: bytes, estimator: PoseEstimator, people: Sequence[Record]
     return np.stack(found)
 
 
-def _placing(metadata: ModelMetadata) -> ModelProto:
+def _placing(metadata: ModelMetadata, presence: bool) -> ModelProto:
     """The network's outputs for one crop, and the map, to outputs in picture pixels."""
     joints, components = len(metadata.skeleton), len(metadata.exchanges)
     square = [2 * joints, 2 * joints]
     shapes: dict[str, list[int]] = {"keypoints": [joints, 2], "covariance": square}
     if components:
         shapes |= {"scatter": square, "weights": [components]}
+    if presence:
+        shapes |= {PRESENCE: []}
     first = onnx.numpy_helper.from_array(np.array([0], dtype=np.int64), "first")
     two = onnx.numpy_helper.from_array(np.array([2], dtype=np.float32), "two")
     node = helper.make_node
     nodes = [node("Mul", ["from_scaled", "from_scaled"], ["square"]), node("Mul", ["square", "two"], ["twice_square"])]
     for name in shapes:
-        one = name if name == "weights" else f"one_{name}"
+        one = name if name in ("weights", PRESENCE) else f"one_{name}"
         nodes.append(node("Squeeze", [f"crop_{name}", "first"], [one]))
         if name == "keypoints":
             nodes += [node("Sub", [one, "from_moved"], ["centred"]), node("Div", ["centred", "from_scaled"], [name])]
-        elif name != "weights":
+        elif name in ("covariance", "scatter"):
             nodes += [
                 node("Transpose", [one], [f"turned_{name}"], perm=[1, 0]),
                 node("Add", [one, f"turned_{name}"], [f"double_{name}"]),

@@ -71,6 +71,7 @@ export class Network {
     const keypoints = rows("keypoints");
     const matrices = rows(exchanges.length ? "scatter" : "covariance");
     const weights = exchanges.length ? rows("weights") : () => Float32Array.of(1);
+    const presence = "presence" in results ? rows("presence") : () => [null];
     const factor = spread(nu ?? Infinity);
     return maps.map((map, n) => {
       const matrix = matrixBack(matrices(n), map);
@@ -80,6 +81,7 @@ export class Network {
         scatter: exchanges.length ? matrix : matrix.map((value) => value / factor),
         covariance: exchanges.length ? matrix.map((value) => value * factor) : matrix,
         weights: Float64Array.from(weights(n)),
+        presence: presence(n)[0],
       };
     });
   }

@@ -11,6 +11,8 @@ export interface Found {
   keypoints: Float64Array;
   /** (2J, 2J) second moments without exchanges. */
   covariance: Float64Array;
+  /** Probability that somebody fills the box; null from a model that does not tell. */
+  presence: number | null;
 }
 
 export type Predict = (boxes: readonly Box[]) => Promise<Found[]>;
@@ -23,14 +25,17 @@ const SAME = 0.5;
 const SMALLEST = 0.15;
 const MARGIN = 0.05;
 const WIDEST = 0.1;
-const LEAST = 0.474;
+// Presence, and consistency where a model does not tell the presence, from which somebody is believed.
+const LEAST = 0.3;
+const LEAST_CONSISTENCY = 0.474;
 const LARGER = 0.25;
 const SHIFT = 0.1;
 
-/** Consistency below which somebody who is followed is given up (posecov/video/people.py). */
-export const LOST = 0.3;
+// The same below which somebody who is followed is given up (posecov/video/people.py).
+const LOST = 0.03;
+const LOST_CONSISTENCY = 0.3;
 
-/** The box of the person whose pose is most consistent under re-cropping, or null. */
+/** The box of the person in whom the model believes most, or null. */
 export async function findPerson(predict: Predict, width: number, height: number, padding: number): Promise<Box | null> {
   let boxes = distinct(await predict(windows(width, height, padding)), width, height);
   for (let round = 0; round < ROUNDS && boxes.length; round++) {
@@ -40,15 +45,29 @@ export async function findPerson(predict: Predict, width: number, height: number
     if (settled) break;
   }
   if (!boxes.length) return null;
-  const consistencies = await consistencyOf(predict, boxes);
+  const found = await predict(boxes);
+  const presences = presencesOf(found);
+  const least = presences ? LEAST : LEAST_CONSISTENCY;
   let best = -1;
   let score = -1;
-  consistencies.forEach((consistency, i) => {
+  (presences ?? (await consistencyOf(predict, boxes, found))).forEach((belief, i) => {
     const size = Math.min(Math.max(boxes[i][2], boxes[i][3]) / Math.min(width, height), 1);
-    const own = consistency >= LEAST ? consistency * size ** LARGER : -1;
+    const own = belief >= least ? belief * size ** LARGER : -1;
     if (own > score) [best, score] = [i, own];
   });
   return best < 0 ? null : boxes[best];
+}
+
+/** Whether somebody who was in the box is still there. */
+export async function stillThere(predict: Predict, box: Box): Promise<boolean> {
+  const found = await predict([box]);
+  const presences = presencesOf(found);
+  return presences ? presences[0] >= LOST : (await consistencyOf(predict, [box], found))[0] >= LOST_CONSISTENCY;
+}
+
+function presencesOf(found: readonly Found[]): number[] | null {
+  const told = found.map(({ presence }) => presence).filter((presence) => presence !== null);
+  return told.length === found.length ? told : null;
 }
 
 /** Boxes whose crops are the whole picture and overlapping square windows of several sizes in it. */
@@ -69,17 +88,19 @@ export function windows(width: number, height: number, padding: number): Box[] {
   });
 }
 
-/** How certain poses are, and how well they hold still when their crops are moved by a tenth of their side, in 0..1. */
-export async function consistencyOf(predict: Predict, boxes: readonly Box[]): Promise<number[]> {
+/**
+ * How certain poses are, and how well they hold still when their crops are moved by a tenth of their side, in 0..1. `seen` is what
+ * was found in the boxes.
+ */
+export async function consistencyOf(predict: Predict, boxes: readonly Box[], seen: readonly Found[]): Promise<number[]> {
   const shifts = boxes.map((box) => SHIFT * Math.max(box[2], box[3]));
-  const found = await predict(boxes);
   const directions = [[1, 0], [-1, 0], [0, 1], [0, -1]];
   const trials = directions.flatMap(([dx, dy]) =>
     boxes.map((box, i) => [box[0] + shifts[i] * dx, box[1] + shifts[i] * dy, box[2], box[3]] as const),
   );
   const moved = await predict(trials);
   return boxes.map((_, i) => {
-    const own = found[i].keypoints;
+    const own = seen[i].keypoints;
     const distances = directions.flatMap((_, d) => {
       const other = moved[d * boxes.length + i].keypoints;
       return Array.from({ length: own.length / 2 }, (_, j) => {
@@ -87,13 +108,13 @@ export async function consistencyOf(predict: Predict, boxes: readonly Box[]): Pr
       });
     });
     const stays = 1 - median(distances) / shifts[i];
-    const certain = 1 - uncertainty(found[i]) / WIDEST;
+    const certain = 1 - uncertainty(seen[i]) / WIDEST;
     return Math.min(Math.max(stays, 0), 1) ** 0.25 * Math.min(Math.max(certain, 0), 1);
   });
 }
 
 /** The box around joints and one standard deviation of each, enlarged by 5 % of the longer side. */
-export function personBox({ keypoints, covariance }: Found): Box {
+export function personBox({ keypoints, covariance }: Pick<Found, "keypoints" | "covariance">): Box {
   const n = keypoints.length;
   const low = [Infinity, Infinity];
   const high = [-Infinity, -Infinity];

@@ -4,13 +4,13 @@ import sample from "../sample.json";
 import type { Box, Pixels } from "./geometry";
 import { Network, type Prediction } from "./network";
 import { CANCELLED, type Estimate, type Message, type Questions, type Reply } from "./protocol";
-import { consistencyOf, findPerson, LOST, personBox } from "./search";
+import { findPerson, personBox, stillThere } from "./search";
 
 const scope = self as unknown as DedicatedWorkerGlobalScope;
 const LOOK_EVERY = 0.5;
 const CHECK_EVERY = 1;
 // Crops that a search takes as a rule: its share of progress is measured by it.
-const USUAL = 50;
+const USUAL = 40;
 
 let network: Network | null = null;
 let picture: Pixels | null = null;
@@ -70,9 +70,7 @@ const answers: { [K in keyof Questions]: (ask: Questions[K]["ask"]) => Promise<Q
     const frame = pixelsOf(bitmap);
     const due = (period: number): boolean => before === null || Math.floor(time / period) > Math.floor(before / period);
     let found: Estimate | null = null;
-    if (followed && due(CHECK_EVERY) && (await consistencyOf((boxes) => opened().predict(frame, boxes), [followed]))[0] < LOST) {
-      followed = null;
-    }
+    if (followed && due(CHECK_EVERY) && !(await stillThere((boxes) => opened().predict(frame, boxes), followed))) followed = null;
     if (followed) found = await estimate(frame, followed);
     else if (due(LOOK_EVERY)) found = await estimate(frame, null);
     before = time;
