@@ -16,7 +16,7 @@ from posecov.metadata import ModelMetadata
 from posecov.mixture import Mixture
 from posecov.model import BATCH, PRESENCE, PoseModel
 from posecov.pose import Pose
-from posecov.search import Found, Seen, find_people
+from posecov.search import MOST, Found, Seen, find_people
 
 SHIPPED = {"small": "weights/posecov-lsp14-small.onnx", "tiny": "weights/posecov-lsp14-tiny.onnx"}
 """Models that ship, by the names that stand for them; none of these names is a file."""
@@ -55,13 +55,13 @@ class PoseEstimator:
         """What the model says about itself: name, skeleton, crop, law."""
         return self.model.metadata
 
-    def __call__(self, image: np.ndarray | str | Path, boxes: Any = None, *, most: int = 1) -> list[Pose]:
+    def __call__(self, image: np.ndarray | str | Path, boxes: Any = None, *, most: int = MOST) -> list[Pose]:
         """Poses in a picture.
 
         Args:
             image: (H, W, 3) uint8, BGR as OpenCV gives it, or the path of a picture (`images.read_image`).
             boxes: (N, 4) x, y, width, height of the people, picture pixels. None searches for them (`find`).
-            most: people to search for when there are no boxes.
+            most: people to search for when there are no boxes; no more than `search.MOST` are found.
 
         Returns:
             One pose a box, in order; without boxes those found, or an empty list when nobody is.
@@ -85,7 +85,7 @@ class PoseEstimator:
         except PosecovError as error:
             raise PosecovError(f"{self.model.path}: {error}; export the model again") from None
 
-    def find(self, image: np.ndarray | str | Path, most: int = 1, least: float | None = None) -> list[Found]:
+    def find(self, image: np.ndarray | str | Path, most: int = MOST, least: float | None = None) -> list[Found]:
         """Where people are, by the pose network itself (`search`): a start, not a detector.
 
         Args:

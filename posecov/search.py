@@ -33,11 +33,13 @@ Predict = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray] | Seen]
 WINDOWS = 24
 """Windows of the first look, at most."""
 
+MOST = 6
+"""Candidates followed after the first look, and so people found, at most."""
+
 LEAST, LEAST_CONSISTENT = 0.3, 0.12
 """Probability from which a person is believed, low since pictures are rarely shown where nobody is: of a model that tells the
 presence, and of one that does not."""
 
-_KEPT = 6  # Candidates followed after the first look.
 _ROUNDS = 4
 _SETTLED = 0.05  # A box has settled when no edge moves by more than this share of its longer side.
 _SAME = 0.5  # Boxes with this intersection over union are one candidate.
@@ -64,7 +66,7 @@ class Found:
 
 
 def find_people(
-    predict: Predict, width: int, height: int, padding: float = 1.0, most: int = 1, least: float | None = None
+    predict: Predict, width: int, height: int, padding: float = 1.0, most: int = MOST, least: float | None = None
 ) -> list[Found]:
     """Find the people whose poses the model believes in, of two about as likely the larger one first.
 
@@ -206,7 +208,7 @@ def _distinct(seen: Seen, width: int, height: int) -> np.ndarray:
     for index in np.argsort(_uncertainty(keypoints, covariance), kind="stable"):
         if allowed[index] and all(overlap(boxes[index], other) < _SAME for other in kept):
             kept.append(boxes[index])
-    return np.array(kept[:_KEPT]).reshape(-1, 4)
+    return np.array(kept[:MOST]).reshape(-1, 4)
 
 
 def overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:

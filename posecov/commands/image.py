@@ -1,8 +1,8 @@
 """``posecov image PATH... --out DIR``: for every picture an overlay (PNG) and its poses (JSON).
 
 A folder stands for the pictures in it. People are where ``--boxes`` says (`posecov.boxes`: JSON, COCO or CSV; a picture
-that the file does not name is an error, [] says that nobody is there), or where ``--detector`` finds them, or else one person
-is searched for. A picture that cannot be read is one line on stderr, the others are still done, and the exit code is 1. With
+that the file does not name is an error, [] says that nobody is there), or where ``--detector`` finds them, or else they
+are searched for. A picture that cannot be read is one line on stderr, the others are still done, and the exit code is 1. With
 ``--csv`` one table, ``poses.csv``, holds the joints of all pictures. ``--fix`` tells where some joints truly are
 (`posecov.fixes`): the others move and shrink, which the overlay shows beside what was there before.
 """
@@ -56,11 +56,11 @@ class Image:
 
     boxes: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """People's boxes: JSON {"a.jpg": [[x, y, width, height], ...]}, COCO, COCO detection results, or CSV with the header
-    image,x,y,width,height. Without it and --detector one person is searched for."""
+    image,x,y,width,height. Without it and --detector people are searched for."""
 
     detecting: tyro.conf.OmitArgPrefixes[Detecting] = field(default_factory=Detecting)
 
-    people: Annotated[int, tyro.conf.arg(metavar="N")] = 1
+    people: Annotated[int, tyro.conf.arg(metavar="N")] = 6
     """How many people to search for, at most, where neither boxes nor a detector say where they are."""
 
     mass: float = 0.95

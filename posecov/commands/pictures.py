@@ -58,7 +58,7 @@ class People:
 
     boxes: "dict[str, np.ndarray] | None" = None
     detector: "PersonDetector | None" = None
-    most: int = 1
+    most: int = 6
 
     @property
     def searched_for(self) -> bool:

@@ -70,8 +70,8 @@ def search_one(estimator: PoseEstimator, scenes: Iterable[Scene]) -> Search:
     """Search for the one person of every scene, and look into the label's box beside it. PosecovError without scenes."""
     rows = []
     for scene in scenes:
-        found = estimator.find(scene.image)
-        best = found or estimator.find(scene.image, least=0.0)
+        found = estimator.find(scene.image, 1)
+        best = found or estimator.find(scene.image, 1, least=0.0)
         boxes = np.concatenate([scene.boxes[:1], *(one.box[None] for one in found)])
         poses = estimator(scene.image, boxes)
         counts = [_correct(pose.keypoints, scene.keypoints[0], scene.scale[0]) for pose in poses]
@@ -142,7 +142,7 @@ def labelled_enough(annotations: Sequence[Any]) -> bool:
 
 def search_nobody(estimator: PoseEstimator, files: Iterable[Path]) -> np.ndarray:
     """(N,) probability of the best place in every picture without people; 0 where there was no candidate."""
-    best = [estimator.find(read_image(file)) or estimator.find(read_image(file), least=0.0) for file in files]
+    best = [estimator.find(read_image(file), 1) or estimator.find(read_image(file), 1, least=0.0) for file in files]
     return np.array([found[0].probability if found else 0.0 for found in best])
 
 

@@ -82,7 +82,7 @@ def request(limits: Limits) -> dict[str, Any]:
         _query(
             "boxes",
             _BOXES,
-            f"JSON: x, y, width, height of up to {limits.max_boxes} people, pixels; without it one is searched for",
+            f"JSON: x, y, width, height of up to {limits.max_boxes} people, pixels; without it they are searched for",
         ),
         _query("mass", "0.95", "probability with which an ellipse holds its joint"),
     ]

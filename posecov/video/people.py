@@ -190,14 +190,14 @@ class Watcher:
             new = [box for box in boxes if not len(seen) or overlap(box, seen).max() <= _SAME]
             return self._estimator(image, np.array(new)) if new else []
         if not known:
-            return self._estimator(image)
+            return self._estimator(image, most=1)
         if len(known) >= MOST:
             return []
         masked = image.copy()
         for x, y, width, height in boxes_around(known):
             ends = np.round([x, y, x + width, y + height]).astype(int).clip(0)
             masked[ends[1] : ends[3], ends[0] : ends[2]] = _GREY
-        found = self._consistent(image, boxes_around(self._estimator(masked)), _FURTHER)
+        found = self._consistent(image, boxes_around(self._estimator(masked, most=1)), _FURTHER)
         further = self._estimator(image, found) if len(found) else []
         return [] if further and overlap(boxes_around(further)[0], boxes_around(known)).max() > _SAME else further
 
