@@ -33,7 +33,7 @@ from posecov.skeleton import Skeleton
 class MotionModel:
     """Physical sizes of the model. A person's size is the longer side of the extent of its joints (`person_size`).
 
-    Of those under which real films are about the likeliest (`tools/smoothing.py --real`) these let the live filter lag little.
+    Acceleration and error time are about those under which real films are the likeliest (`tools/smoothing.py --real`).
 
     Attributes:
         acceleration: root mean square acceleration of a joint of the trunk along one axis, person sizes / s^2.
@@ -51,13 +51,13 @@ class MotionModel:
         PosecovError: a number outside its range.
     """
 
-    acceleration: float = 3.0
+    acceleration: float = 2.5
     outwards: float = 1.7
     persistence_s: float = 0.1
-    shared: float = 0.6
-    fading_s: float = 0.7
+    shared: float = 0.3
+    fading_s: float = 0.5
     speed: float = 1.0
-    error_time_s: float = 0.3
+    error_time_s: float = 0.25
     tails: float = 4.5
 
     def __post_init__(self) -> None:

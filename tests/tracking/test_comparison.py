@@ -35,8 +35,7 @@ def test_figures_of_the_truth_and_of_the_estimator():
     assert found["raw"].hidden_error == pytest.approx(distance[film.hidden].mean(), rel=1e-5)
 
 
-# Of the figure and its errors; people in films are livelier, and move more as a whole.
-MODEL = MotionModel(acceleration=1.0, shared=0.3, fading_s=0.5, error_time_s=0.1)
+MODEL = MotionModel(acceleration=1.0, error_time_s=0.1)  # Of the figure and its errors; films are livelier.
 
 
 @pytest.mark.parametrize("motion", ["walk", "turn"])
