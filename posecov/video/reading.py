@@ -34,6 +34,14 @@ _CONTAINERS = ",".join(
         *("h264", "hevc", "m4v", "ivf", "obu", "yuv4mpegpipe", "nut", "mxf", "dv", "wtv", "rm"),
     )
 )
+# What cameras, editors and the web write. FFmpeg has hundreds of decoders more; the worst faults were in some that nobody needs.
+_CODECS = frozenset(
+    (
+        *("h264", "hevc", "vvc", "av1", "vp8", "vp9", "mpeg1video", "mpeg2video", "mpeg4", "h263", "mjpeg", "theora", "vc1"),
+        *("msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "wmv1", "wmv2", "wmv3", "flv1", "vp6", "vp6f", "rv30", "rv40", "dvvideo"),
+        *("prores", "dnxhd", "rawvideo", "v210", "ffv1", "huffyuv", "ffvhuff", "utvideo", "jpeg2000", "gif", "apng", "png"),
+    )
+)
 _SIDE_DATA: Any = SideDataContainer  # Of a frame, which its types do not say.
 _log = logging.getLogger(__name__)
 
@@ -98,6 +106,10 @@ class Film:
             if not self._container.streams.video:
                 raise PosecovError(f"{source}: there is no picture in it, only {_contents(self._container)}; give a film")
             self._stream = self._container.streams.video[0]
+            context = self._stream.codec_context
+            codec = "an unknown way" if context is None else context.codec.canonical_name
+            if codec not in _CODECS:
+                raise PosecovError(f"{source}: its pictures are kept in {codec}, which is not read; convert it to H.264")
             self._stream.thread_type = "AUTO"
             self._stream.thread_count = threads or 0
             self.time_base = Fraction(self._stream.time_base or Fraction(1, 90_000))
