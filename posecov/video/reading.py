@@ -34,7 +34,7 @@ _CONTAINERS = ",".join(
         *("h264", "hevc", "m4v", "ivf", "obu", "yuv4mpegpipe", "nut", "mxf", "dv", "wtv", "rm"),
     )
 )
-# What cameras, editors and the web write. FFmpeg has hundreds of decoders more; the worst faults were in some that nobody needs.
+# What cameras, editors and the web write. FFmpeg has hundreds of decoders more; the worst faults were in some that few need.
 _CODECS = frozenset(
     (
         *("h264", "hevc", "vvc", "av1", "vp8", "vp9", "mpeg1video", "mpeg2video", "mpeg4", "h263", "mjpeg", "theora", "vc1"),
