@@ -42,6 +42,7 @@ _CODECS = frozenset(
         *("prores", "dnxhd", "rawvideo", "v210", "ffv1", "huffyuv", "ffvhuff", "utvideo", "jpeg2000", "gif", "apng", "png"),
     )
 )
+_DECODERS = ",".join(sorted(_CODECS | {"libdav1d", "libaom-av1", "libvpx", "libvpx-vp9", "msmpeg4"}))  # While it is opened, too.
 _SIDE_DATA: Any = SideDataContainer  # Of a frame, which its types do not say.
 _log = logging.getLogger(__name__)
 
@@ -256,7 +257,7 @@ def _open(source: str) -> Any:
         except (OSError, ValueError) as error:
             raise PosecovError(f"{source}: cannot be read ({reason(error)})") from None
         source = str(path.absolute())  # FFmpeg takes what stands before a colon for a protocol.
-    options = {} if is_url(source) else {"format_whitelist": _CONTAINERS}
+    options = {} if is_url(source) else {"format_whitelist": _CONTAINERS, "codec_whitelist": _DECODERS}
     try:
         return av.open(source, timeout=(_SECONDS_TO_OPEN, _SECONDS_TO_READ), options=options)
     except (av.FFmpegError, OSError, ValueError) as error:
