@@ -42,7 +42,8 @@ _CODECS = frozenset(
         *("prores", "dnxhd", "rawvideo", "v210", "ffv1", "huffyuv", "ffvhuff", "utvideo", "jpeg2000", "gif", "apng", "png"),
     )
 )
-_DECODERS = ",".join(sorted(_CODECS | {"libdav1d", "libaom-av1", "libvpx", "libvpx-vp9", "msmpeg4"}))  # While it is opened, too.
+# Of others none runs while a film is opened either.
+_DECODERS = ",".join(sorted(_CODECS | {"libdav1d", "libaom-av1", "libvpx", "libvpx-vp9", "msmpeg4"}))
 _SIDE_DATA: Any = SideDataContainer  # Of a frame, which its types do not say.
 _log = logging.getLogger(__name__)
 
