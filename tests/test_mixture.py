@@ -369,3 +369,8 @@ def test_labels_one_by_one_are_labels_together(seed, labelled, dof):
 def test_what_is_no_mixture(weights, orders, said):
     with pytest.raises(PosecovError, match=said):
         Mixture.of_exchanges(np.zeros(6), np.eye(6), 4.5, weights, orders)
+
+
+def test_second_moments_of_exchanges_far_apart_beside_small_scatters_stay_positive_definite():
+    for seed in range(5):
+        np.linalg.cholesky(make(seed, (), 5.0, ORDERS, apart=1e10).covariance)
