@@ -64,6 +64,7 @@ def test_too_few_people():
 def test_shuffled_keeps_weights_and_excludes_oneself():
     found = find_neighbours(np.random.default_rng(0).normal(size=(100, 2)), 10, 0.5)
     control = shuffled(found, 1)
+    assert control.recall == 1
     assert not (control.index == np.arange(100)[:, None]).any()
     np.testing.assert_array_equal(control.weight, found.weight)
     assert (control.index != found.index).mean() > 0.8
