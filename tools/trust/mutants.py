@@ -88,6 +88,7 @@ MODULES: dict[tuple[str, ...], tuple[str, ...]] = {
         "learn/test_calibration_formulas",
         "learn/test_calibration_mixture",
         "learn/test_calibration_adapt",
+        "learn/test_own_data",
     ),
 }
 
