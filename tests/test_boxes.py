@@ -175,3 +175,8 @@ def test_an_annotation_without_a_box_is_named(tmp_path):
     )
     with pytest.raises(PosecovError, match="annotation 1 has no 'bbox'"):
         read_boxes(path)
+
+
+def test_boxes_smaller_than_a_pixel_are_boxes(tmp_path):
+    (tmp_path / "a.json").write_text('{"a.jpg": [[1, 2, 0.5, 0.25]]}')
+    np.testing.assert_array_equal(read_boxes(tmp_path / "a.json")["a.jpg"], [[1, 2, 0.5, 0.25]])

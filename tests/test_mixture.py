@@ -369,3 +369,17 @@ def test_labels_one_by_one_are_labels_together(seed, labelled, dof):
 def test_what_is_no_mixture(weights, orders, said):
     with pytest.raises(PosecovError, match=said):
         Mixture.of_exchanges(np.zeros(6), np.eye(6), 4.5, weights, orders)
+
+
+def test_second_moments_of_exchanges_far_apart_beside_small_scatters_stay_positive_definite():
+    for seed in range(5):
+        np.linalg.cholesky(make(seed, (), 5.0, ORDERS, apart=1e10).covariance)
+
+
+def test_several_labels_for_each_of_several_people():
+    mixture, values = make(3, (4,)), 3 * np.random.default_rng(3).standard_normal((2, 4, 6))
+    values[0, 1, 2:4] = np.nan
+    for ask in ("negative_log_likelihood", "hidden_joint_residuals"):
+        found = getattr(mixture, ask)(values)
+        for i in range(2):
+            np.testing.assert_allclose(found[i], getattr(mixture, ask)(values[i]), rtol=1e-10)

@@ -89,6 +89,26 @@ def test_roots_are_found_over_plateaus_steps_and_beyond_the_start():
     assert far == pytest.approx([regions._WIDEST] * 2)
 
 
+def test_a_rim_across_a_needle_is_seen():
+    # A needle 200 times as long as wide, cut by a rim one of its lengths from its middle.
+    found = regions.disc_probability(np.array([8.0, 0.0]), np.diag([4.0, 1e-4]), 10.0, math.inf)
+    assert found == pytest.approx(0.5 * (1 + math.erf(1 / math.sqrt(2))), abs=1e-5)
+
+
+def test_every_disc_has_its_own_degrees_of_freedom():
+    offsets, dofs = np.array([[3.0, 1.0], [0.0, 2.0], [7.0, 0.0]]), np.array([3.0, 8.0, math.inf])
+    scatters = random_scatter(np.random.default_rng(7), 2, (3,))
+    found = regions.disc_probability(offsets, scatters, 4.0, dofs)
+    each = [regions.disc_probability(*one, 4.0, dof) for *one, dof in zip(offsets, scatters, dofs, strict=True)]
+    np.testing.assert_allclose(found, each, rtol=1e-12)
+
+
+def test_a_second_centre_one_pixel_away_is_another_centre():
+    point = two(apart=(-1.0, -1.0), sizes=(2.0, 2.0))
+    each = [regions.disc_probability(point.mean - m, s, 1.5, 4.5) for m, s in zip(point.means, point.scatters, strict=True)]
+    assert regions.probability_within(point, 1.5) == pytest.approx(point.weights @ each, abs=1e-9)
+
+
 def test_negative_radii_are_an_error():
     with pytest.raises(PosecovError, match="radius"):
         regions.probability_within(two(), -1.0)
@@ -164,3 +184,24 @@ def test_a_hole_is_an_outline_inside_another():
     samples = ring.sample(np.random.default_rng(6), 50_000)
     assert holds(polygons, samples).mean() == pytest.approx(0.8, abs=0.01)
     assert not holds(polygons, np.zeros((1, 2)))[0]
+    # The larger is the outer one; the hole turns the other way.
+    outer, hole = map(regions.area, polygons)
+    assert -outer > hole > 0
+
+
+def test_areas_of_polygons_anywhere():
+    triangle = np.array([[10.0, 20.0], [13.0, 20.0], [10.0, 24.0]])
+    assert regions.area(triangle) == pytest.approx(6.0)
+    assert regions.area(triangle[::-1]) == pytest.approx(-6.0)
+    assert regions.area(np.array([[1.0, 1.0], [5.0, 2.0], [6.0, 7.0], [2.0, 5.0]])) == pytest.approx(16.5)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_corners_that_touch_are_two_parts(turned):
+    mask = np.zeros((4, 4), dtype=bool)
+    mask[1, 1] = mask[2, 2] = True
+    outlines = regions._outlines(mask[:, ::-1] if turned else mask)
+    assert sorted(len(outline) for outline in outlines) == [4, 4]
+    for outline in outlines:
+        # All pairs share the grid point that they enclose.
+        assert len(set.intersection(*(set(pair.tolist()) for pair in outline))) == 1

@@ -27,17 +27,18 @@ def upgraded_settings(config: dict[str, Any]) -> dict[str, Any]:
     Never of a recipe: there a setting that is not said has its default.
     """
     config = {name: dict(value) if isinstance(value, dict) else value for name, value in config.items()}
+    # What is no group in a damaged file stays, to be refused by its name.
+    groups = {name: value for name, value in config.items() if isinstance(value, dict)}
     for name in _GONE:
         group, key = name.split(".")
-        config.get(group, {}).pop(key, None)
+        groups.get(group, {}).pop(key, None)
     for old, new in RENAMED.items():
         group, key = old.split(".")
-        if key in config.get(group, {}):
-            config[group].setdefault(new.split(".")[1], config[group].pop(key))
+        if key in groups.get(group, {}):
+            groups[group].setdefault(new.split(".")[1], groups[group].pop(key))
     for name, value in _BEFORE.items():
         group, key = name.split(".")
-        if isinstance(config.get(group), dict):
-            config[group].setdefault(key, value)
+        groups.get(group, {}).setdefault(key, value)
     return config
 
 

@@ -34,6 +34,16 @@ _CONTAINERS = ",".join(
         *("h264", "hevc", "m4v", "ivf", "obu", "yuv4mpegpipe", "nut", "mxf", "dv", "wtv", "rm"),
     )
 )
+# What cameras, editors and the web write. FFmpeg has hundreds of decoders more; the worst faults were in some that few need.
+_CODECS = frozenset(
+    (
+        *("h264", "hevc", "vvc", "av1", "vp8", "vp9", "mpeg1video", "mpeg2video", "mpeg4", "h263", "mjpeg", "theora", "vc1"),
+        *("msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "wmv1", "wmv2", "wmv3", "flv1", "vp6", "vp6f", "rv30", "rv40", "dvvideo"),
+        *("prores", "dnxhd", "rawvideo", "v210", "ffv1", "huffyuv", "ffvhuff", "utvideo", "jpeg2000", "gif", "apng", "png"),
+    )
+)
+# Of others none runs while a film is opened either.
+_DECODERS = ",".join(sorted(_CODECS | {"libdav1d", "libaom-av1", "libvpx", "libvpx-vp9", "msmpeg4"}))
 _SIDE_DATA: Any = SideDataContainer  # Of a frame, which its types do not say.
 _log = logging.getLogger(__name__)
 
@@ -98,6 +108,10 @@ class Film:
             if not self._container.streams.video:
                 raise PosecovError(f"{source}: there is no picture in it, only {_contents(self._container)}; give a film")
             self._stream = self._container.streams.video[0]
+            context = self._stream.codec_context
+            codec = "an unknown way" if context is None else context.codec.canonical_name
+            if codec not in _CODECS:
+                raise PosecovError(f"{source}: its pictures are kept in {codec}, which is not read; convert it to H.264")
             self._stream.thread_type = "AUTO"
             self._stream.thread_count = threads or 0
             self.time_base = Fraction(self._stream.time_base or Fraction(1, 90_000))
@@ -244,7 +258,7 @@ def _open(source: str) -> Any:
         except (OSError, ValueError) as error:
             raise PosecovError(f"{source}: cannot be read ({reason(error)})") from None
         source = str(path.absolute())  # FFmpeg takes what stands before a colon for a protocol.
-    options = {} if is_url(source) else {"format_whitelist": _CONTAINERS}
+    options = {} if is_url(source) else {"format_whitelist": _CONTAINERS, "codec_whitelist": _DECODERS}
     try:
         return av.open(source, timeout=(_SECONDS_TO_OPEN, _SECONDS_TO_READ), options=options)
     except (av.FFmpegError, OSError, ValueError) as error:

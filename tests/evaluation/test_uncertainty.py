@@ -147,3 +147,9 @@ def test_bands_are_for_somebody():
     assert band(1000)["50"] == metrics.binomial_band(1000, 0.5)
     assert band(0) == dict.fromkeys(("50", "68", "90", "95"))
     assert math.isnan(metrics.coverage(np.array([np.nan]), 0.5))
+
+
+def test_curves_have_the_digits_that_a_plot_needs(figures):
+    curves = [figures["reliability"]["of_joints"], figures["risk_coverage"]["risk"], figures["sigma_bins"]["error"]]
+    for curve in curves:
+        np.testing.assert_array_equal(curve, np.round(curve, 5))

@@ -8,7 +8,8 @@ import pytest
 
 from posecov.errors import PosecovError
 from posecov.law import Law
-from posecov.learn.calibration import Calibration, calibrated_law, shrink
+from posecov.learn.calibration import Calibration, calibrate, calibrate_law, calibrated_law, laws, shrink
+from posecov.learn.calibration.adapt import _joined
 from posecov.learn.calibration.mixture import likeliest
 from posecov.learn.calibration.mixture import match_coverage as match_mixture
 from posecov.learn.calibration.shared import check_people, choose, worst_deviation
@@ -73,6 +74,52 @@ def test_a_calibrated_mixture_has_the_numbers_of_its_calibration():
     np.testing.assert_allclose(found.scatter[1, 0], shrink(SCATTER, 0.1) * np.outer(rows, rows))
     np.testing.assert_array_equal(found.mean, people.mean)
     assert found.degrees_of_freedom == 7
+
+
+def test_a_calibration_that_says_nothing_changes_nothing():
+    weights = np.array([[0.9, 0.1], [1.0, 0.0]])
+    people = Mixture.of_exchanges(np.arange(8.0).reshape(2, 4), np.stack([SCATTER, SCATTER]), 5.0, weights, ORDERS)
+    found = calibrated_law(people, Calibration(np.ones(2), 0.0, 5.0, 0.0, 0.0))
+    np.testing.assert_allclose(found.weights, weights, atol=1e-12)
+    np.testing.assert_allclose(found.scatter, people.scatter)
+    # What cannot be stays finite, and may be after all when the weights are drawn together.
+    warmer = calibrated_law(people, Calibration(np.ones(2), 0.0, 5.0, 0.0, 0.0, temperature=0.5, shift=1.0))
+    assert warmer.weights[1, 1] == pytest.approx(math.exp(1 - 15), rel=1e-3)
+
+
+def test_few_people_tell_a_scale_and_many_all(monkeypatch):
+    for name in ("calibrate_scale", "calibrate_mixture"):
+        monkeypatch.setattr(laws, name, lambda *given, name=name: (name, *given))
+    monkeypatch.setattr(laws, "calibrate", lambda *given: ("calibrate", *given))
+    many, few = _people(50), _people(49)
+    weights = np.full((50, 2), 0.5)
+    mixed = Mixture.of_exchanges(many.mean, many.scatter, 5.0, weights, ORDERS)
+    for people, name in ((few, "calibrate_scale"), (mixed, "calibrate_mixture")):
+        values = people.mean + 1.0
+        called, first, second = calibrate_law(people, values)
+        assert (called, first is people, second is values) == (name, True, True)
+    called, residuals, scatter, nu = calibrate_law(many, many.mean + 1.0)
+    assert (called, scatter is many.scatter, nu) == ("calibrate", True, 5.0)
+    np.testing.assert_allclose(residuals, 1.0)
+
+
+def test_hardly_anybody_is_refused_by_the_single_law_too():
+    with pytest.raises(PosecovError, match="at least 50 people, there are 49"):
+        calibrate(np.zeros((49, 4)), np.broadcast_to(SCATTER, (49, 4, 4)), 5.0)
+
+
+def test_laws_of_groups_are_one_law_in_the_people_s_order():
+    people, order = _people(5), np.array([3, 0, 4, 1, 2])
+    weights = np.random.default_rng(2).dirichlet(np.ones(2), size=5)
+    mixed = Mixture.of_exchanges(people.mean, people.scatter * np.arange(1.0, 6)[:, None, None], 5.0, weights, ORDERS)
+    found = _joined([mixed[:2], mixed[2:]], order)
+    for name in ("weights", "means", "scatter", "orders"):
+        whole = getattr(mixed, name)
+        np.testing.assert_array_equal(getattr(found, name), whole if name == "orders" else whole[order])
+    single = _joined([people[:2], people[2:]], order)
+    np.testing.assert_array_equal(single.mean, people.mean[order])
+    np.testing.assert_array_equal(single.scatter, people.scatter[order])
+    assert single.degrees_of_freedom == found.degrees_of_freedom == 5.0
 
 
 @pytest.mark.parametrize("nu", [5.0, math.inf])

@@ -183,6 +183,12 @@ def test_a_file_that_is_not_there(root):
         read_datasets(["mine/gone.json"], root, SKELETON)
 
 
+def test_joints_of_the_skeleton_that_the_file_does_not_know_are_named(root):
+    skeleton = Skeleton("dog", ("nose", "tail", "rump", "ear"), ())
+    with pytest.raises(PosecovError, match="nobody in it has enough joints of skeleton dog; it does not know rump, ear; first"):
+        read_datasets(["mine/dogs.json"], root, skeleton, Problems())
+
+
 def test_others_in_the_same_picture_do_not_train(root):
     document = coco(points()[[0, 1, 2, 0, 1, 2]], [*NAMES, *NAMES], JOINTS)
     records = read_coco(write_coco(root / "x.json", document), root / "mine" / "images", Problems()).records

@@ -22,7 +22,7 @@ def brute(points, queries, k, own=None):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_exact_search_is_brute_force(rows, size, k, dtype):
     points = (np.random.default_rng(0).normal(size=(rows, size)) + 30).astype(dtype)
-    own = np.arange(100, 180)
+    own = np.r_[100:140, rows - 40 : rows]
     index, squared = ExactSearch(points).search(points[own], k, own)
     true, distance = brute(points, points[own], k, own)
     assert np.mean([np.isin(a, b).mean() for a, b in zip(index, true, strict=True)]) > 0.9995
@@ -50,6 +50,15 @@ def test_cancellation_does_not_hide_neighbours():
     true, distance = brute(points, points[own], 15, own)
     np.testing.assert_allclose(squared, distance, rtol=1e-3)
     assert np.mean(np.sort(index) == np.sort(true)) > 0.999
+
+
+def test_the_nearest_of_far_neighbours_are_measured_exactly():
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(400, 3))
+    points[1::2] = points[::2] + 1e-3 * rng.normal(size=(200, 3))
+    own = np.arange(60)
+    squared = ExactSearch(points).search(points[own], 15, own)[1]
+    np.testing.assert_allclose(squared, brute(points, points[own], 15, own)[1], rtol=2e-5)
 
 
 def test_duplicates_are_neighbours_at_distance_zero():

@@ -64,6 +64,7 @@ def test_too_few_people():
 def test_shuffled_keeps_weights_and_excludes_oneself():
     found = find_neighbours(np.random.default_rng(0).normal(size=(100, 2)), 10, 0.5)
     control = shuffled(found, 1)
+    assert control.recall == 1
     assert not (control.index == np.arange(100)[:, None]).any()
     np.testing.assert_array_equal(control.weight, found.weight)
     assert (control.index != found.index).mean() > 0.8
@@ -182,3 +183,11 @@ def test_a_large_table_is_whitened_and_checked_to_its_end():
     x[65_540, 1] = np.nan
     with pytest.raises(PosecovError, match="features, row 65540: NaN"):
         map_.apply(x)
+
+
+def test_a_column_that_is_constant_but_for_rounding_is_no_direction():
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(200, 2))
+    rounded = 1e14 + rng.choice([0.0, 1 / 64], size=(200, 1))
+    assert np.ptp(rounded) > 0
+    assert fit_whitening(np.hstack([features, rounded])).matrix.shape == (3, 2)

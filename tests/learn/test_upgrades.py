@@ -96,6 +96,14 @@ def test_the_first_releases_settings_are_found_under_their_new_names():
     assert upgraded_settings(TrainConfig().to_dict()) == TrainConfig().to_dict()
 
 
+@pytest.mark.parametrize("wrong", [None, 7, "covariance", ["wasserstein_epochs"], True])
+def test_settings_that_are_no_group_are_refused_by_name(tmp_path, wrong):
+    path = tmp_path / "a.safetensors"
+    save_checkpoint(path, {}, {"part": "covariance", "config": TrainConfig().to_dict() | {"covariance": wrong}})
+    with pytest.raises(PosecovError, match=r"a\.safetensors: .*covariance"):
+        load_model(path)
+
+
 def test_a_recipe_with_an_earlier_name_is_told_the_new_one(tmp_path):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("covariance: {nll_epochs: 3}")

@@ -84,7 +84,9 @@ def shaken(model: ModelProto, kind: str, seed: int) -> bytes:
     products = {name for node in changed.graph.node if node.op_type in ("MatMul", "Gemm") for name in node.input}
     for tensor in changed.graph.initializer:
         of_head = any(part in tensor.name for part in ("to_latent", "mean_head", "covariance_head"))
-        weights = "feature" not in tensor.name and "positions" not in tensor.name and (of_head or tensor.name in products)
+        # Statistics of the training data, such as positive scales, are none.
+        constant = any(part in tensor.name for part in ("feature", "positions", "start_"))
+        weights = not constant and (of_head or tensor.name in products)
         if tensor.data_type != TensorProto.FLOAT or not weights or not 1 <= len(tensor.dims) <= 4 or rng.random() < 0.5:
             continue
         values = numpy_helper.to_array(tensor)

@@ -203,7 +203,7 @@ def test_a_list_of_films_is_no_film(tmp_path, text):
     [
         *(("a.mov", "libx264"), ("a.mkv", "libx264"), ("a.avi", "mpeg4"), ("a.webm", "libvpx"), ("a.mpg", "mpeg1video")),
         *(("a.ts", "libx264"), ("a.wmv", "wmv2"), ("a.flv", "flv"), ("a.ogv", "libtheora"), ("a.3gp", "mpeg4")),
-        ("a.mjpeg", "mjpeg"),
+        *(("a.mjpeg", "mjpeg"), ("a.webm", "libvpx-vp9"), ("a.mp4", "libsvtav1"), ("a.mp4", "libx265"), ("a.mkv", "ffv1")),
     ],
 )
 def test_the_usual_containers_are_films(tmp_path, name, codec):
@@ -212,3 +212,16 @@ def test_the_usual_containers_are_films(tmp_path, name, codec):
     except (ValueError, LookupError, av.FFmpegError):
         pytest.skip(f"this FFmpeg does not write {name}")
     assert len(read(path)[1]) >= 5
+
+
+@pytest.mark.parametrize("codec", ["magicyuv", "zlib", "cinepak"])
+def test_decoders_that_nobody_needs_are_not_run(tmp_path, codec):
+    with av.open(str(tmp_path / "a.avi"), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, {"magicyuv": "yuv420p", "zlib": "bgr24"}.get(codec, "rgb24")
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="bgr24")))
+        container.mux(stream.encode(None))
+    for opened in (Film, Camera):
+        with pytest.raises(PosecovError, match=f"kept in {codec}, which is not read; convert it to H.264"):
+            opened(str(tmp_path / "a.avi"))

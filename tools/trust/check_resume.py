@@ -100,9 +100,10 @@ def main(arguments: Sequence[str]) -> int:
             run(killed.calibrate)
         kind, alone = MOMENTS[number % len(MOMENTS)], moments.random() < 0.5
         when = _moment(kind, killed, stage, lasts, moments)
+        before = set(killed.folder.glob(".posecov-*.part"))
         group, done = _kill(killed.of(stage), when, alone)
         groups.append(group)
-        torn = len(list(killed.folder.glob(".posecov-*.part"))) if killed.folder.exists() else 0
+        torn = len(set(killed.folder.glob(".posecov-*.part")) - before)
         rows.append({
             "number": number + 1, "stage": stage, "moment": kind, "killed": not done, "alone": alone, "torn": torn,
             "goes on with": killed.stage(),

@@ -88,6 +88,7 @@ MODULES: dict[tuple[str, ...], tuple[str, ...]] = {
         "learn/test_calibration_formulas",
         "learn/test_calibration_mixture",
         "learn/test_calibration_adapt",
+        "learn/test_own_data",
     ),
 }
 
@@ -203,6 +204,7 @@ class _Campaign:
 def _trace(items: Sequence[pytest.Item], files: set[str]) -> tuple[dict[str, float], dict[str, list[str]]]:
     """CPU seconds of every test, and the functions of the modules that it calls, as path:name. Skipped tests have none."""
     root, times, calls = str(_ROOT) + os.sep, {}, {}
+    made: dict[object, set[types.CodeType]] = {}  # What the first test of a fixture called: those after it find it made.
     seen: set[types.CodeType] = set()
 
     def watch(frame: types.FrameType, event: str, argument: object) -> None:
@@ -219,8 +221,17 @@ def _trace(items: Sequence[pytest.Item], files: set[str]) -> tuple[dict[str, flo
             raise RuntimeError(item.nodeid)
         if not any(report.skipped for report in reports):
             times[item.nodeid] = time.process_time() - started
+            shared = [fixture for fixture in _fixtures(item) if fixture.scope != "function"]
+            for fixture in shared:
+                made.setdefault(fixture, set(seen))
+            seen.update(*(made[fixture] for fixture in shared))
             calls[item.nodeid] = sorted({f"{code.co_filename.removeprefix(root)}:{code.co_qualname}" for code in seen})
     return times, calls
+
+
+def _fixtures(item: Any) -> list[Any]:
+    """What pytest makes for a test."""
+    return [definitions[-1] for definitions in getattr(item, "_fixtureinfo").name2fixturedefs.values()]  # noqa: B009
 
 
 def _touches(calls: Sequence[str], mutant: Mutant) -> bool:

@@ -225,9 +225,12 @@ def table(content: bytes, chance: random.Random, seeds: Sequence[bytes]) -> byte
 def structure(document: Any, chance: random.Random) -> Any:
     """A document with one value, key or place changed."""
     places: list[tuple[Any, Any]] = []
-    stack = [document]
+    stack, seen = [document], set()
     while stack:
         value = stack.pop()
+        if id(value) in seen:  # YAML's aliases: few values, but as a tree without an end.
+            continue
+        seen.add(id(value))
         items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
         for key, inner in items:
             places.append((value, key))
@@ -245,7 +248,7 @@ def structure(document: Any, chance: random.Random) -> Any:
     elif what == 3:
         other, place = chance.choice(places)
         there = place in other if isinstance(other, dict) else place < len(other)
-        parent[key] = json.loads(json.dumps(other[place])) if there else None
+        parent[key] = copy.deepcopy(other[place]) if there else None
     elif what == 4:
         parent[key] = [parent[key]]
     else:

@@ -25,6 +25,8 @@ import yaml
 from rich.console import Console
 from rich.progress import track
 
+from posecov.commands.terminal import needs_training_packages
+
 JOINTS = ("nose", "neck", "tail", "left_paw", "right_paw")
 PAWS = (("left_paw", "right_paw"),)
 
@@ -213,4 +215,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    needs_training_packages("newcomer")
     sys.exit(main())

@@ -302,7 +302,7 @@ def named(good: Good, name: str) -> bytes:
 
 
 NAMES = {
-    "../../etc/passwd": "passwd",
+    "../../etc/hostname": "hostname",
     "/absolute/photo.jpg": "photo.jpg",
     "C:\\\\people\\\\photo.jpg": "photo.jpg",
     "a\tb\x01.jpg": "ab.jpg",

@@ -11,7 +11,7 @@ from posecov.learn.datasets.mpii import TRAIN_FILES, VALIDATION_FILES, read_mpii
 from posecov.learn.datasets.pictures import picture_folder
 from posecov.learn.datasets.problems import Problems
 from posecov.learn.datasets.record import Reading, Record, onto_skeleton
-from posecov.skeleton import Skeleton, load_skeleton
+from posecov.skeleton import Skeleton, canonical_joint, load_skeleton
 from posecov.suggest import nearest
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,10 @@ def read_datasets(
         log.info("%s: %d people of %d pictures", entry, len(people), len({record.image for record in people}))
         if not people:
             first = f"; first problem: {mine.lines[before]}" if len(mine.lines) > before else ""
-            raise PosecovError(f"data set {entry!r}: nobody in it has enough joints of skeleton {skeleton.name}{first}")
+            has = {canonical_joint(joint) for joint in reading.joints}
+            lacks = ", ".join([joint for joint in skeleton.keypoints if canonical_joint(joint) not in has][:5])
+            lacks = f"; it does not know {lacks}" if lacks else ""
+            raise PosecovError(f"data set {entry!r}: nobody in it has enough joints of skeleton {skeleton.name}{lacks}{first}")
         records += people
     return records
 
