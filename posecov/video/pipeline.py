@@ -2,7 +2,8 @@
 
 PyAV, OpenCV and ONNX Runtime let go of Python's lock while they work, so threads are enough for decoding, inference, drawing
 and encoding to overlap. Between two stages lies a channel of a few places: a fast stage waits for a slow one, and memory does
-not grow with the length of the stream.
+not grow with the length of the stream. The matrices of poses are small: while a pipeline is at work BLAS has one thread, since
+its others would take the processors from the stages (a film of one person then takes two thirds of the time).
 """
 
 import contextlib
@@ -11,6 +12,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
+
+from threadpoolctl import threadpool_limits
 
 DEPTH = 3
 """Frames that wait between two stages, at most: enough for uneven stages, and little memory at 25 MB a frame (4K)."""
@@ -96,6 +99,7 @@ class Pipeline:
             self._threads.append(threading.Thread(target=self._work, args=(name, call, given, taken), daemon=True, name=name))
 
     def __enter__(self) -> "Pipeline":
+        self._blas = threadpool_limits(1, "blas")
         for thread in self._threads:
             thread.start()
         return self
@@ -107,6 +111,7 @@ class Pipeline:
         deadline = time.monotonic() + _PATIENCE
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
+        self._blas.restore_original_limits()
 
     def stop(self) -> None:
         """Read no more. What has been read still comes out of `results`."""

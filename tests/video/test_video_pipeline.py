@@ -2,6 +2,7 @@ import threading
 import time
 
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from posecov.video.pipeline import DEPTH, Pipeline
 
@@ -91,3 +92,13 @@ def test_stopping_drains_and_leaving_does_not_hang():
         next(pipeline.results)
     assert closed == ["read", "read"]
     assert no_thread_is_left(before)
+
+
+def test_blas_leaves_the_processors_to_the_stages():
+    def threads(_=None):
+        return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+    with threadpool_limits(2, "blas"):
+        with Pipeline([0], {"threads": threads}) as pipeline:
+            assert list(pipeline.results) == [{1}]
+        assert threads() == {2}
