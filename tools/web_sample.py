@@ -27,7 +27,7 @@ from posecov.metadata import ModelMetadata
 from posecov.output import picture_document, write_json
 from posecov.pose import Pose
 from posecov.regions import area
-from posecov.search import consistency_of, person_boxes, windows
+from posecov.search import consistency_of, person_boxes, together, windows
 
 WEB = Path(__file__).resolve().parent.parent / "deploy" / "web"
 BOX = (20.0, 10.0, 400.0, 900.0)  # Drawn by hand: she goes on below the picture.
@@ -153,6 +153,10 @@ def search_numbers(outputs: dict[str, np.ndarray], facts: dict[str, Any]) -> dic
         "windows": {f"{w}x{h}": windows(w, h, facts["padding"]).tolist() for w, h in sizes},
         "person_box": person_boxes(outputs["keypoints"], covariance)[0].tolist(),
         "consistency": float(consistency_of(predict, np.array([BOX]))[0]),
+        "together": [
+            {"presence": p, "consistency": c, "probability": float(together(np.array([p]), np.array([c]))[0])}
+            for p, c in ((0.9, 0.6), (0.3, 0.7), (0.95, 0.3), (0.0, 0.0), (1.0, 1.0))
+        ],
     }
 
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { cropMap, warp, type Box, type Pixels } from "../src/worker/geometry";
-import { consistencyOf, findPerson, personBox, stillThere, windows, type Found } from "../src/worker/search";
+import { consistencyOf, findPerson, personBox, stillThere, together, windows, type Found } from "../src/worker/search";
 import sample from "../src/sample.json";
 import fixture from "./fixture.json";
 
@@ -68,6 +68,12 @@ describe("the search", () => {
     expect((await consistencyOf(predict, [box], await predict([box])))[0]).toBeCloseTo(fixture.search.consistency, 5);
   });
 
+  it("believes in people as Python does", () => {
+    for (const { presence, consistency, probability } of fixture.search.together) {
+      expect(together(presence, consistency)).toBeCloseTo(probability, 9);
+    }
+  });
+
   it.each([
     [0.9, true],
     [0.01, false],
@@ -79,7 +85,7 @@ describe("the search", () => {
     };
     const found = await findPerson(predict, sample.width, sample.height, sample.model.padding);
     expect(found).toEqual(there ? personBox({ keypoints, covariance }) : null);
-    expect(crops).toBe(windows(sample.width, sample.height, sample.model.padding).length + 2);
+    expect(crops).toBe(windows(sample.width, sample.height, sample.model.padding).length + 2 + 4);
     expect(await stillThere(predict, sample.box as unknown as Box)).toBe(there);
   });
 });

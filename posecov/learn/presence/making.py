@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.optimize import minimize
 from scipy.special import expit
 
 from posecov import search
@@ -28,6 +29,7 @@ FOLDS = 3
 FACTOR = 3.0
 """Side of a scene over that of the held person's picture on it."""
 
+_TURNS = 4
 _VIEWS = 4  # Of every scene to judge by, the first the whole.
 
 Progress = Callable[[Sequence[int]], Iterable[int]]
@@ -227,14 +229,22 @@ def learn(rows: Rows, held: Sequence[Candidates], job: Job) -> tuple[Judge, dict
     there = np.array([one.right[index] for one, index in zip(held, best, strict=True)])
     share = searching.even_weights(np.array([one.somebody for one in held], dtype=bool))
     folds = np.array([one.fold for one in held])
-    probability = np.empty(len(held))
-    for fold in range(FOLDS):
-        slope, offset = fit_logistic(top[folds != fold], there[folds != fold], share[folds != fold])
-        probability[folds == fold] = probability_of(slope * top[folds == fold] + offset)
+    by_fold = [fit_logistic(top[folds != fold], there[folds != fold], share[folds != fold]) for fold in range(FOLDS)]
+    curves = [by_fold[fold] for fold in folds]
+    probability = np.array([probability_of(s * value + o) for value, (s, o) in zip(top, curves, strict=True)])
     old_best = [int(np.argmax(one.consistency)) for one in held]
     old = np.array([one.consistency[index] for one, index in zip(held, old_best, strict=True)])
     old_there = np.array([one.right[index] for one, index in zip(held, old_best, strict=True)])
     old_probability = expit(SLOPE * (old - EVEN))
+    # Both, of judges and weights that have not seen the picture.
+    evidence = [
+        search.evidence(probability_of(slope * values + offset), one.consistency)
+        for values, one, (slope, offset) in zip(logits, held, curves, strict=True)
+    ]
+    fitted = [fit_together(evidence, held, share * (folds != fold)) for fold in range(FOLDS)]
+    sums = [rows @ fitted[fold] for rows, fold in zip(evidence, folds, strict=True)]
+    both = probability_of(np.array([values.max() for values in sums]))
+    both_there = np.array([one.right[values.argmax()] for one, values in zip(held, sums, strict=True)])
     right = np.concatenate([one.right for one in held])
     figures = {
         "crops": len(rows.present),
@@ -246,17 +256,42 @@ def learn(rows: Rows, held: Sequence[Candidates], job: Job) -> tuple[Judge, dict
         "area_under_roc": {
             "presence": searching.area_under_roc(np.concatenate(logits), right),
             "consistency": searching.area_under_roc(np.concatenate([one.consistency for one in held]), right),
+            "together": searching.area_under_roc(np.concatenate(sums), right),
         },
         "log_loss_of_the_best": {
             "presence": searching.log_loss(probability, there, share),
             "consistency": searching.log_loss(old_probability, old_there, share),
+            "together": searching.log_loss(both, both_there, share),
         },
         "reliability": {
             "presence": searching.reliability(probability, there, share),
             "consistency": searching.reliability(old_probability, old_there, share),
+            "together": searching.reliability(both, both_there, share),
         },
+        "together": dict(zip(("1", "presence", "consistency"), fit_together(evidence, held, share).tolist(), strict=True)),
     }
     return fit(np.ones(len(rows.present), bool)).calibrated(*fit_logistic(top, there, share)), figures
+
+
+def fit_together(evidence: Sequence[np.ndarray], held: Sequence[Candidates], share: np.ndarray) -> np.ndarray:
+    """Weights (3,) of `search.together` under which the best places of the pictures are the likeliest to be what they are.
+
+    Which place is the best depends on the weights in turn, so that both are found by turns.
+
+    Args:
+        evidence: (N, 3) `search.evidence` of each picture's candidates. held: the M pictures. share: (M,) their weights.
+    """
+    weights = np.array([0.0, 1.0, 0.0])
+    for _ in range(_TURNS):
+        best = [int(np.argmax(rows @ weights)) for rows in evidence]
+        rows = np.stack([rows[index] for rows, index in zip(evidence, best, strict=True)])
+        sign = np.array([1.0 if one.right[index] else -1.0 for one, index in zip(held, best, strict=True)])
+
+        def loss(w: np.ndarray, rows=rows, sign=sign) -> float:
+            return float(np.average(np.logaddexp(0, -sign * (rows @ w)), weights=share))
+
+        weights = minimize(loss, weights).x
+    return weights
 
 
 def _weights(rows: Rows) -> np.ndarray:

@@ -86,7 +86,7 @@ def test_figures_are_of_both_judges_on_the_same_candidates(made):
     figures = made[1]
     assert figures["pictures"]["with_a_person"] <= 20
     assert figures["pictures"]["without"] <= 20
-    assert set(figures["area_under_roc"]) == set(figures["log_loss_of_the_best"]) == {"presence", "consistency"}
+    assert set(figures["area_under_roc"]) == set(figures["log_loss_of_the_best"]) == {"presence", "consistency", "together"}
     counted = sum(row["pictures"] for row in figures["reliability"]["presence"])
     assert counted == sum(figures["pictures"].values())
 

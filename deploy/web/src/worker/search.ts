@@ -1,6 +1,7 @@
 /**
  * Finding one person in a picture without a detector (posecov/search.py): windows all over it, each re-cropped around what was
- * found in it; the place is kept whose joints are the surest and stay where they are when the crop is moved.
+ * found in it; the place is kept in which the model believes and whose joints are the surest and stay where they are when the crop is
+ * moved.
  */
 
 import type { Box } from "./geometry";
@@ -25,9 +26,13 @@ const SAME = 0.5;
 const SMALLEST = 0.15;
 const MARGIN = 0.05;
 const WIDEST = 0.1;
-// Presence, and consistency where a model does not tell the presence, from which somebody is believed.
+// Probability, and consistency where a model does not tell the presence, from which somebody is believed.
 const LEAST = 0.3;
 const LEAST_CONSISTENCY = 0.474;
+// Weights of 1, the presence's logit and the consistency beyond EVEN, and the surest that they may be together.
+const BOTH = [0.39, 0.58, 8.1];
+const EVEN = 0.54;
+const SUREST = [0.01, 0.99];
 const LARGER = 0.25;
 const SHIFT = 0.1;
 
@@ -47,10 +52,12 @@ export async function findPerson(predict: Predict, width: number, height: number
   if (!boxes.length) return null;
   const found = await predict(boxes);
   const presences = presencesOf(found);
+  const consistencies = await consistencyOf(predict, boxes, found);
   const least = presences ? LEAST : LEAST_CONSISTENCY;
   let best = -1;
   let score = -1;
-  (presences ?? (await consistencyOf(predict, boxes, found))).forEach((belief, i) => {
+  consistencies.forEach((consistency, i) => {
+    const belief = presences ? together(presences[i], consistency) : consistency;
     const size = Math.min(Math.max(boxes[i][2], boxes[i][3]) / Math.min(width, height), 1);
     const own = belief >= least ? belief * size ** LARGER : -1;
     if (own > score) [best, score] = [i, own];
@@ -63,6 +70,13 @@ export async function stillThere(predict: Predict, box: Box): Promise<boolean> {
   const found = await predict([box]);
   const presences = presencesOf(found);
   return presences ? presences[0] >= LOST : (await consistencyOf(predict, [box], found))[0] >= LOST_CONSISTENCY;
+}
+
+/** Probability that somebody is there, of the model's own and of the consistency. */
+export function together(presence: number, consistency: number): number {
+  const within = (value: number): number => Math.min(Math.max(value, SUREST[0]), SUREST[1]);
+  const own = within(presence);
+  return within(1 / (1 + Math.exp(-(BOTH[0] + BOTH[1] * Math.log(own / (1 - own)) + BOTH[2] * (consistency - EVEN)))));
 }
 
 function presencesOf(found: readonly Found[]): number[] | null {
