@@ -92,7 +92,8 @@ def main(options: Options) -> None:
         scenes = list_images([options.scenes])
     training, held = held_out(options.dataset, Path(root), skeleton, options.held, options.seed)
     torch.set_num_threads(1)  # The judge is small.
-    job = Job(training, held[:: options.every], sorted(scenes), options.found, options.empty, options.boxed, seed=options.seed)
+    counts = {name: getattr(options, name) for name in ("found", "empty", "boxed", "beside")}
+    job = Job(training, held[:: options.every], sorted(scenes), complete=complete, seed=options.seed, **counts)
     content, figures = add_presence(options.model, job, watched)
     write_atomic(options.out, content)
     for name, value in figures.items():

@@ -127,6 +127,28 @@ def test_the_tool_writes_model_and_figures(model, data_root, scenes, tmp_path, c
     assert json.loads(figures.read_text())["model"] == "net"
 
 
+def test_the_tool_learns_from_all_that_it_is_given(model, data_root, tmp_path, monkeypatch):
+    """Without --scenes: COCO's pictures without people, and what lies beside people in the others."""
+    (tmp_path / "coco" / "annotations").mkdir(parents=True)
+    (tmp_path / "lsp").symlink_to(data_root / "lsp")
+    people = [{"image_id": 2, "bbox": [1, 2, 30, 40], "iscrowd": 0}, {"image_id": 2, "bbox": [50, 2, 9, 9], "iscrowd": 1}]
+    content = {"images": [{"id": number, "file_name": f"{number}.jpg"} for number in (1, 2)], "annotations": people}
+    (tmp_path / "coco" / "annotations" / "person_keypoints_train2017.json").write_text(json.dumps(content))
+    jobs = []
+    monkeypatch.setattr(making, "add_presence", lambda path, job, look: jobs.append(job) or (b"", {}))
+    spec = importlib.util.spec_from_file_location("presence_tool", ROOT / "tools" / "presence.py")
+    tool = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "presence_tool", tool)
+    spec.loader.exec_module(tool)
+    counts = {"found": 6, "empty": 7, "boxed": 8, "beside": 9}
+    tool.main(tool.Options(model, tmp_path / "net.onnx", str(tmp_path), ("lsp",), held=20, every=2, seed=3, **counts))
+    (job,) = jobs
+    assert {name: getattr(job, name) for name in counts} == counts
+    assert (job.seed, len(job.held), [path.name for path in job.scenes]) == (3, 10, ["1.jpg"])
+    ((path, boxes, crowds),) = job.complete
+    assert (path.name, boxes.tolist(), crowds.tolist()) == ("2.jpg", [[1, 2, 30, 40]], [[50, 2, 9, 9]])
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
