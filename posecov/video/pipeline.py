@@ -3,7 +3,7 @@
 PyAV, OpenCV and ONNX Runtime let go of Python's lock while they work, so threads are enough for decoding, inference, drawing
 and encoding to overlap. Between two stages lies a channel of a few places: a fast stage waits for a slow one, and memory does
 not grow with the length of the stream. The matrices of poses are small: while a pipeline is at work BLAS has one thread, since
-its others would take the processors from the stages (a film of one person then takes two thirds of the time).
+its others would take the processors from the stages.
 """
 
 import contextlib
