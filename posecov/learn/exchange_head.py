@@ -67,7 +67,7 @@ class ExchangeHead(nn.Module):
 
     def __init__(self, joints: int, hidden: int, orders: np.ndarray):
         super().__init__()
-        self.register_buffer("orders", torch.from_numpy(np.asarray(orders, dtype=np.int64)), persistent=False)
+        self.register_buffer("orders", torch.from_numpy(np.array(orders, dtype=np.int64)), persistent=False)
         self.register_buffer("mirror", torch.from_numpy(mirror_joints(np.asarray(orders))), persistent=False)
         self.register_buffer("feature_mean", torch.zeros(joints, MIRROR_FEATURES))
         self.register_buffer("feature_std", torch.ones(joints, MIRROR_FEATURES))
