@@ -3,7 +3,8 @@
 A network that sees a person is sure of the joints and puts them on the person, wherever the crop lies; one that sees none
 gives a usual pose in the middle of the crop, with wide ellipses, and the pose moves with the crop. So windows all over the
 picture are tried, each is re-cropped around what was found in it, and the places are kept whose joints are the surest and stay
-where they are when the crop is moved.
+where they are when the crop is moved. A model may also tell by itself whether somebody is there (`model.PRESENCE`): then
+both count.
 """
 
 from collections.abc import Callable

@@ -7,7 +7,8 @@ without people, most of them where the search itself looks (deploy/FORMAT.md say
 stays as it was, and variants made of it (tools/variants.py) have the output too. Pictures without people are those of FOLDER,
 or COCO's training pictures without. The first data set's held-out people, those of training, teach nothing: on scenes in three
 folds, each judged by a judge that has not seen it, they calibrate the probability and give the figures, beside those of the
-consistency that the search goes by without this output. Exit code 2 when nothing could start.
+consistency that the search goes by without this output, and of both together, with the weights that fit best. Exit code 2 when
+nothing could start.
 """
 
 import hashlib

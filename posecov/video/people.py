@@ -22,7 +22,8 @@ CHECK_EVERY = 1.0
 """Seconds between tests whether the people followed are still people."""
 
 RETRY_EVERY = 0.1
-"""Seconds between looks for people who were lost where they should be by now, each as costly as 5 frames of them."""
+"""Seconds between looks for people who were lost where they should be by now, each as costly as a frame of them, or as 5 where
+the model does not tell the presence."""
 
 KEEP = 2.0
 """Seconds for which a lost person is waited for, and is the same one when it comes back near where it should be."""

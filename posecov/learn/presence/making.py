@@ -29,7 +29,7 @@ FOLDS = 3
 FACTOR = 3.0
 """Side of a scene over that of the held person's picture on it."""
 
-_TURNS = 4
+_TURNS = 4  # Of `fit_together`.
 _VIEWS = 4  # Of every scene to judge by, the first the whole.
 
 Progress = Callable[[Sequence[int]], Iterable[int]]

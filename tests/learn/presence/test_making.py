@@ -127,6 +127,22 @@ def test_the_tool_writes_model_and_figures(model, data_root, scenes, tmp_path, c
     assert json.loads(figures.read_text())["model"] == "net"
 
 
+def test_weights_of_word_and_steadiness_are_found_again():
+    """From pictures with a likely and an unlikely place each, right as often as known weights say."""
+    rng = np.random.default_rng(4)
+    known, held, evidence = np.array([0.4, 0.6, 5.0]), [], []
+    for _ in range(4000):
+        rows = np.stack([[1, rng.normal(0, 2), rng.normal(0, 0.3)], [1, -9, -0.5]])
+        right = np.array([rng.random() < 1 / (1 + np.exp(-rows[0] @ known)), False])
+        held.append(making.Candidates(0, True, np.zeros((2, 1)), np.zeros(2), np.ones(2), right))
+        evidence.append(rows)
+    found = making.fit_together(evidence, held, np.ones(4000))
+    np.testing.assert_allclose(found, known, atol=0.3)
+    halved = making.fit_together(evidence[:2000], held[:2000], np.ones(2000))
+    unseen = making.fit_together(evidence, held, np.repeat([1.0, 0.0], 2000))
+    np.testing.assert_allclose(unseen, halved, atol=0.02)
+
+
 def test_the_tool_learns_from_all_that_it_is_given(model, data_root, tmp_path, monkeypatch):
     """Without --scenes: COCO's pictures without people, and what lies beside people in the others."""
     (tmp_path / "coco" / "annotations").mkdir(parents=True)
